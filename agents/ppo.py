@@ -1,0 +1,194 @@
+"""Stable-Baselines3's PPO with only the collection of rollouts replaced; the update is theirs, line for line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from ..envs.dialogue import Transition
+from ..envs.observation import Observation
+from ..inference.errors import ConfigError, DuologueError
+from .rollouts import Collector, Played
+from .scorer import sample
+from .vec_env import DialogueVecEnv
+
+
+class EpisodeBuffer(DictRolloutBuffer):
+    """Whole episodes end to end in one column of variable length."""
+
+    def load(self, played: Sequence[Played], rewards: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
+        """Fills the buffer and computes advantages and returns.
+
+        Args:
+            played: The episodes, in order.
+            rewards: Shape (T,), bootstrapped where an episode was truncated.
+            values: Shape (T,).
+            log_probs: Shape (T,).
+        """
+        self.buffer_size, self.n_envs = len(rewards), 1
+        self.reset()
+        observations = _stacked([obs for episode in played for obs in episode.observations])
+        for name, rows in observations.items():
+            self.observations[name][:, 0] = rows
+        actions = np.array([action for episode in played for action in episode.actions])
+        self.actions[:, 0] = actions.reshape(self.buffer_size, self.action_dim)
+        self.rewards[:, 0], self.values[:, 0], self.log_probs[:, 0] = rewards, values, log_probs
+        starts = [float(step == 0) for episode in played for step in range(len(episode.actions))]
+        self.episode_starts[:, 0] = starts
+        self.pos, self.full = self.buffer_size, True
+        self.compute_returns_and_advantage(last_values=th.zeros(1), dones=np.ones(1))
+
+
+def _stacked(observations: Sequence[Observation]) -> dict[str, np.ndarray]:
+    return {name: np.stack([observation[name] for observation in observations]) for name in observations[0]}
+
+
+class DialoguePPO(PPO):
+    """PPO over a queue of episodes: same arguments, callbacks, logger, `learn` and `predict` as `PPO`.
+
+    ``n_steps`` times the number of environments is the number of transitions that a rollout aims at; it holds whole
+    episodes, whose number is fixed beforehand from their mean length so far.
+
+    Args:
+        policy: As for `PPO`.
+        env: A `DialogueVecEnv`.
+        max_failure_fraction: See `Collector`.
+        **options: Those of `PPO`.
+    """
+
+    def __init__(self, policy: Any, env: VecEnv, *, max_failure_fraction: float = 0.2, **options: Any) -> None:
+        self.max_failure_fraction = max_failure_fraction
+        self.mean_length = 1.0
+        self.next_episode = 0
+        self.failures: Counter[str] = Counter()
+        self._collector: Collector | None = None
+        options.setdefault("rollout_buffer_class", EpisodeBuffer)
+        super().__init__(policy, env, **options)
+        if not isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
+            raise ConfigError(f"the PPO agent needs discrete actions, and this interface has {self.action_space}")
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_collector"]
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self.env, DialogueVecEnv):
+            raise ConfigError(f"DialoguePPO needs a DialogueVecEnv, not {type(self.env).__name__}")
+        self.env.deferred = True  # the collector starts its own episodes; starting others would be paid for nothing
+        try:
+            return super()._setup_learn(*args, **kwargs)
+        finally:
+            self.env.deferred = False
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Plays episodes until the rollout is full; returns false if a callback asked to stop."""
+        assert isinstance(env, DialogueVecEnv)
+        assert isinstance(rollout_buffer, EpisodeBuffer)
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        ticker = _Ticker(self, callback, env.num_envs)
+        n_episodes = max(1, round(n_rollout_steps * env.num_envs / self.mean_length))
+        collector = self._ready_collector(env)
+        played, failures = collector.collect(n_episodes, self._act, ticker.add)
+        self.next_episode = collector.next_episode
+        self.failures += failures
+        if ticker.stopped:
+            return False
+        if not played:
+            raise DuologueError(f"every episode of a rollout failed: {dict(failures)}")
+        self._fill(rollout_buffer, played)
+        self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
+        self._record(played, failures)
+        callback.update_locals({"played": played, "failures": failures})
+        callback.on_rollout_end()
+        return True
+
+    def _ready_collector(self, env: DialogueVecEnv) -> Collector:
+        if self._collector is None or self._collector.task is not env.task:
+            noise = 1 if isinstance(self.action_space, spaces.Discrete) else len(self.action_space.nvec)
+            self._collector = Collector(
+                env.task, env.num_envs, self.seed or 0, noise, max_failure_fraction=self.max_failure_fraction
+            )
+            self._collector.next_episode = self.next_episode
+        return self._collector
+
+    def _act(self, observations: Sequence[Observation], noise: np.ndarray) -> list[Any]:
+        """Actions for the dialogues that are ready, one at a time in effect.
+
+        The batch is padded to a fixed size: the last bits of a matrix product depend on its shape, and with them, once
+        in a long while, an action.
+        """
+        count = len(observations)
+        padded = [*observations, *[observations[0]] * (self.n_envs - count)]
+        with th.no_grad():
+            distribution = self.policy.get_distribution(obs_as_tensor(_stacked(padded), self.device))
+            extra = np.zeros((len(padded) - count, noise.shape[1]))
+            actions = sample(distribution, np.concatenate([noise, extra]))
+        return list(actions.cpu().numpy()[:count])
+
+    def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played]) -> None:
+        """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
+        observations = obs_as_tensor(_stacked([o for p in played for o in p.observations]), self.device)
+        actions = np.array([action for p in played for action in p.actions])
+        with th.no_grad():
+            values, log_probs, _ = self.policy.evaluate_actions(observations, th.as_tensor(actions, device=self.device))
+        rewards = np.array([t.reward for p in played for t in p.transitions], np.float32)
+        ends = np.cumsum([len(p.transitions) for p in played]) - 1
+        cut = [k for k, p in enumerate(played) if p.transitions[-1].truncated and not p.transitions[-1].terminated]
+        if cut:  # the value of where a truncated episode would have gone on
+            last = _stacked([played[k].transitions[-1].observation for k in cut])
+            with th.no_grad():
+                beyond = self.policy.predict_values(obs_as_tensor(last, self.device)).cpu().numpy().ravel()
+            rewards[ends[cut]] += self.gamma * beyond
+        buffer.load(played, rewards, values.cpu().numpy().ravel(), log_probs.cpu().numpy())
+
+    def _record(self, played: Sequence[Played], failures: Counter[str]) -> None:
+        """Logs the rollout: mean return and every judge's mean raw score, and the failures."""
+        scores: dict[str, list[float]] = {}
+        for transition in (t for p in played for t in p.transitions):
+            for name, value in transition.info.items():
+                if name.startswith("reward/"):
+                    scores.setdefault(name, []).append(value)
+        for name, values in scores.items():
+            self.logger.record(name, float(np.mean(values)))
+        self.logger.record("rollout/failures", sum(failures.values()))
+
+
+class _Ticker:
+    """Calls `callback.on_step` once per n_envs transitions, so that frequencies mean what they mean for `PPO`."""
+
+    def __init__(self, agent: DialoguePPO, callback: BaseCallback, n: int) -> None:
+        self._agent, self._callback, self._n = agent, callback, n
+        self._infos: list[dict[str, Any]] = []
+        self._dones: list[bool] = []
+        self._rewards: list[float] = []
+        self.stopped = False
+
+    def add(self, played: Played, transition: Transition) -> bool:
+        """Counts a transition; returns false once the callback asked to stop."""
+        done = transition.terminated or transition.truncated
+        info = dict(transition.info)
+        if done:
+            info["episode"] = {"r": played.episode_return, "l": len(played.transitions), "t": 0.0}
+        self._infos.append(info)
+        self._dones.append(done)
+        self._rewards.append(transition.reward)
+        if len(self._infos) == self._n:
+            self._agent.num_timesteps += self._n
+            values = {"infos": self._infos, "dones": np.array(self._dones), "rewards": np.array(self._rewards)}
+            self._callback.update_locals(values)
+            self.stopped = not self._callback.on_step()
+            self._agent._update_info_buffer(self._infos, np.array(self._dones))
+            self._infos, self._dones, self._rewards = [], [], []
+        return not self.stopped

@@ -1,0 +1,227 @@
+"""Rollouts as a queue of episodes: nobody waits for the slowest dialogue, and nothing is dropped.
+
+The number of episodes is fixed before the rollout, every episode is bound to its scenario by its number, free slots
+take the next one, and actions are drawn from noise keyed by (seed, episode, step). What is collected is therefore the
+same whatever the latencies were: finishing first buys no place in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..envs.dialogue import Dialogue, EpisodeFailed, Transition
+from ..envs.episodes import Episode
+from ..envs.observation import Observation
+from ..envs.task import Task
+from ..inference.errors import DuologueError
+
+
+class Act(Protocol):
+    """Chooses actions for the dialogues that are ready."""
+
+    def __call__(self, observations: Sequence[Observation], noise: np.ndarray) -> Sequence[Any]:
+        """Returns one action per observation; ``noise`` is uniform in [0, 1), shape (len(observations), k)."""
+        ...
+
+
+@dataclass
+class Played:
+    """One episode as it was played.
+
+    Attributes:
+        episode: Number, scenario and draw.
+        observations: What the policy saw, one per step.
+        actions: What it did.
+        transitions: What that led to.
+    """
+
+    episode: Episode
+    observations: list[Observation] = field(default_factory=list)
+    actions: list[Any] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of rewards."""
+        return sum(transition.reward for transition in self.transitions)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    slot: int
+    observation: Observation | None = None  # None: the episode is over
+    transition: Transition | None = None
+    failed: EpisodeFailed | None = None
+
+
+class TooManyFailures(DuologueError):
+    """More episodes failed than the run allows."""
+
+
+class Collector:
+    """Plays episodes in parallel on the client's loop.
+
+    Args:
+        task: What is played.
+        slots: Dialogues under way at once.
+        seed: Decides scenarios and noise.
+        noise_size: Uniform numbers that one action takes.
+        max_failure_fraction: Share of failed attempts, over the last 50, above which the run stops.
+        attempts: How often one episode is tried before it is left out.
+    """
+
+    window = 50
+
+    def __init__(
+        self,
+        task: Task,
+        slots: int,
+        seed: int,
+        noise_size: int = 1,
+        *,
+        max_failure_fraction: float = 0.2,
+        attempts: int = 3,
+    ) -> None:
+        self.task = task
+        self.seed = seed
+        self.next_episode = 0
+        self._dialogues = [Dialogue(task) for _ in range(slots)]
+        self._noise_size = noise_size
+        self._max_failure_fraction = max_failure_fraction
+        self._attempts = attempts
+        self._recent: deque[bool] = deque(maxlen=self.window)
+        self._ready: queue.SimpleQueue[_Ready | BaseException] = queue.SimpleQueue()
+
+    def collect(
+        self,
+        n_episodes: int,
+        act: Act,
+        on_step: Callable[[Played, Transition], bool] = lambda played, transition: True,
+    ) -> tuple[list[Played], Counter[str]]:
+        """Plays a fixed number of episodes to their ends.
+
+        Args:
+            n_episodes: How many; those that fail after all attempts are among them.
+            act: The policy.
+            on_step: Called after every transition, in order of arrival; returning false ends the rollout at once.
+
+        Returns:
+            The episodes in order of their numbers, failed ones left out, and the failures by cause. Fewer episodes
+            than asked for without a failure mean that ``on_step`` ended the rollout.
+
+        Raises:
+            TooManyFailures: If too large a share of attempts failed.
+            DuologueError: What no retry can mend.
+        """
+        todo = deque((self.task.curriculum.episode(self.seed, self.next_episode + i), 1) for i in range(n_episodes))
+        self.next_episode += n_episodes
+        playing: dict[int, tuple[Played, int]] = {}
+        idle = list(range(len(self._dialogues)))
+        finished: list[Played] = []
+        failures: Counter[str] = Counter()
+        try:
+            while todo or playing:
+                starts = []
+                while idle and todo:
+                    episode, attempt = todo.popleft()
+                    slot = idle.pop()
+                    playing[slot] = (Played(episode), attempt)
+                    starts.append(self._start(slot, episode))
+                self.task.client.thread.spawn_batch(starts)
+                waiting = []
+                for item in self._drain():
+                    played, attempt = playing[item.slot]
+                    if item.transition is not None:
+                        played.transitions.append(item.transition)
+                        if not on_step(played, item.transition):
+                            return sorted(finished, key=lambda p: p.episode.number), failures
+                    if item.failed is not None:
+                        failures[item.failed.cause] += 1
+                        if attempt < self._attempts:
+                            todo.append((played.episode, attempt + 1))
+                    elif item.observation is None:
+                        finished.append(played)
+                    else:
+                        waiting.append((item.slot, played, item.observation))
+                        continue
+                    self._watch(item.failed)
+                    del playing[item.slot]
+                    idle.append(item.slot)
+                self._step(waiting, act)
+        finally:
+            self._abandon(playing)
+        return sorted(finished, key=lambda p: p.episode.number), failures
+
+    def _step(self, waiting: list[tuple[int, Played, Observation]], act: Act) -> None:
+        """One forward pass for all dialogues that are ready, then their steps."""
+        if not waiting:
+            return
+        noise = np.stack(
+            [
+                np.random.default_rng([self.seed, played.episode.number, len(played.actions)]).random(self._noise_size)
+                for _, played, _ in waiting
+            ]
+        )
+        actions = act([observation for _, _, observation in waiting], noise)
+        steps = []
+        for (slot, played, observation), action in zip(waiting, actions, strict=True):
+            played.observations.append(observation)
+            played.actions.append(action)
+            steps.append(self._advance(slot, action))
+        self.task.client.thread.spawn_batch(steps)
+
+    async def _start(self, slot: int, episode: Episode) -> None:
+        try:
+            observation, _ = await self._dialogues[slot].reset(episode)
+            self._ready.put(_Ready(slot, observation))
+        except EpisodeFailed as error:
+            self._ready.put(_Ready(slot, failed=error))
+        except BaseException as error:  # the main thread must learn of it: nobody else awaits this task
+            self._ready.put(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _advance(self, slot: int, action: Any) -> None:
+        try:
+            transition = await self._dialogues[slot].step(action)
+            over = transition.terminated or transition.truncated
+            self._ready.put(_Ready(slot, None if over else transition.observation, transition))
+        except EpisodeFailed as error:
+            self._ready.put(_Ready(slot, failed=error))
+        except BaseException as error:
+            self._ready.put(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _drain(self) -> list[_Ready]:
+        """Waits for the first dialogue that is ready and takes along all others that are."""
+        items = [self._ready.get()]
+        while not self._ready.empty():
+            items.append(self._ready.get())
+        for item in items:
+            if isinstance(item, BaseException):
+                raise item
+        return [item for item in items if isinstance(item, _Ready)]
+
+    def _watch(self, failed: EpisodeFailed | None) -> None:
+        self._recent.append(failed is not None)
+        share = sum(self._recent) / len(self._recent)
+        enough = len(self._recent) >= min(self.window, max(10, math.ceil(1 / max(self._max_failure_fraction, 1e-9))))
+        if failed is not None and enough and share > self._max_failure_fraction:
+            raise TooManyFailures(
+                f"{share:.0%} of the last {len(self._recent)} episodes failed, more than "
+                f"`agent.max_failure_fraction={self._max_failure_fraction:g}` allows; the latest: {failed}"
+            )
+
+    def _abandon(self, playing: dict[int, tuple[Played, int]]) -> None:
+        """After an early end: dialogues under way report to a queue that nobody reads, in slots that nobody uses."""
+        if playing:
+            self._ready = queue.SimpleQueue()
+            self._dialogues = [Dialogue(self.task) for _ in self._dialogues]

@@ -1,0 +1,174 @@
+"""The door: `duologue COMMAND [overrides]`. It imports a room only when its command is used.
+
+Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    """One command: what it is for, an example, and the function ``(config, folder)`` behind it."""
+
+    summary: str
+    example: str
+    target: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "run": Command(
+        "train a policy, then evaluate it against the plain model",
+        "duologue run experiment=quickstart",
+        ".evaluation.evaluate:train_and_evaluate",
+    ),
+    "train": Command("train a policy", "duologue train -m seed=1,2,3", ".agents.train:train"),
+    "evaluate": Command(
+        "compare a trained policy with its baselines",
+        "duologue evaluate bundle=runs/train/latest",
+        ".evaluation.evaluate:evaluate",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with the status that the module's docstring gives."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())  # noqa: T201
+        sys.exit(0)
+    if arguments[0] in ("-V", "--version"):
+        from . import __version__
+
+        print(f"duologue {__version__}")  # noqa: T201
+        sys.exit(0)
+    name = arguments[0]
+    if name == "judges":
+        _guarded(_list_judges)
+        return
+    if name not in COMMANDS:
+        from .inference.errors import near_miss
+
+        _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, 'judges'])}")
+    _guarded(lambda: _with_hydra(name, arguments[1:]))
+
+
+def usage() -> str:
+    """The help text."""
+    lines = ["usage: duologue COMMAND [name=value …]", ""]
+    for name, command in COMMANDS.items():
+        lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
+    lines += ["  judges     list the judges that rewards and evaluations can use", ""]
+    lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
+    return "\n".join(lines)
+
+
+def _with_hydra(name: str, overrides: Sequence[str]) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig, OmegaConf
+
+    from .plugins.manager import plugins
+    from .plugins.publish import publish
+
+    publish(plugins())
+    failures: list[BaseException] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://duologue.conf", config_name=name)
+    def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            _function(COMMANDS[name].target)(values, _shown(folder))
+        except BaseException as error:
+            _remove_if_empty(folder)
+            failures.append(error)
+            raise
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and `_guarded` words them
+    sys.argv = [f"duologue {name}", *overrides]
+    try:
+        job()
+    except Exception:
+        if failures:  # a multirun wraps what its job raised
+            raise failures[0] from None
+        raise
+
+
+def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        from .inference.errors import ConfigError
+
+        raise ConfigError(
+            f"this command needs the package `{error.name}`: run `pip install 'duologue[train,local]'`"
+        ) from error
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    """Turns a user's mistake into one line and exit status 2; a fault of ours keeps its traceback."""
+    from .inference.errors import DuologueError
+
+    try:
+        action()
+    except DuologueError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except Exception as error:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        if not isinstance(error, HydraException | OmegaConfBaseException):
+            raise
+        _fail(_worded(error))
+
+
+def _worded(error: Exception) -> str:
+    """Hydra's message on one line, its hints kept, its advice about tracebacks left out."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kept = [
+        line for line in lines if not line.startswith(("Set the environment variable", "full_key:", "object_type="))
+    ]
+    return " ".join(kept)
+
+
+def _fail(message: str) -> None:
+    print(f"duologue: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def _shown(folder: Path) -> Path:
+    """The folder relative to where we are, if it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def _list_judges() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .plugins.manager import plugins
+
+    table = Table("judge", "what it scores", "from")
+    for name, spec in sorted(plugins().judges.items()):
+        table.add_row(name, spec.summary, spec.plugin)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""One dialogue as an asynchronous state machine; the three shells (Gymnasium, vector, Stable-Baselines3) wear it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..inference.completion import Completion, Message
+from ..inference.errors import CallFailed, DuologueError
+from ..plugins.reward import Judged
+from ..plugins.verdict import Turn
+from .episodes import Episode
+from .interfaces.base import Request
+from .observation import Observation
+from .scenarios import Scenario
+from .state import DialogueState
+from .task import Task
+
+
+class EpisodeFailed(DuologueError):
+    """A dialogue cannot go on because a call or a judge failed; the others are not concerned.
+
+    Attributes:
+        cause: ``assistant``, ``user`` or the judge's name, for counting.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(f"{cause}: {message}")
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one action led to.
+
+    Attributes:
+        observation: The next one; after the last turn, the state as it was left.
+        reward: The judged reward; 0 in a task without judges.
+        terminated: Whether the user ended the dialogue.
+        truncated: Whether ``max_turns`` cut it.
+        info: See `DialogueEnv`.
+    """
+
+    observation: Observation
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class Dialogue:
+    """Plays one episode at a time; all its coroutines run on the client's loop.
+
+    Args:
+        task: The parts that all dialogues share.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._observer = task.observer
+        self._scenario: Scenario = task.scenarios[0]
+        self._over = True
+        self.state = DialogueState([])
+
+    async def reset(self, episode: Episode) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode.
+
+        Returns:
+            The first observation and info.
+
+        Raises:
+            EpisodeFailed: If a call failed.
+            DuologueError: What no retry can mend.
+        """
+        self._scenario = scenario = episode.scenario
+        system = scenario.system if scenario.system is not None else self.task.system
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
+        self._over = False
+        observation = await self._open_turn()
+        return observation, {"scenario": scenario.id, "episode_number": episode.number, "draw": episode.draw}
+
+    async def step(self, action: Any) -> Transition:
+        """Carries out an action: the assistant's turn, its judging and the user's answer.
+
+        Raises:
+            EpisodeFailed: If a call or a judge failed; the episode is over and has no reward.
+            DuologueError: What no retry can mend.
+        """
+        if self._over:
+            raise DuologueError("`step` was called on a dialogue that is over: call `reset` first")
+        self._over = True  # unless this step goes well and the dialogue goes on
+        task, state = self.task, self.state
+        completions = await self._ask(task.interface.compile(action, state))
+        completion = task.interface.reply(action, state, completions)
+        turn = self._turn(completion)
+        state.messages.append({"role": "assistant", "content": completion.text})
+        state.turn += 1
+        judged, answer = await asyncio.gather(self._judge(turn), self._answer())
+        terminated = answer is None
+        truncated = not terminated and state.turn >= task.max_turns
+        if answer is not None:
+            state.messages.append({"role": "user", "content": answer})
+        if terminated or truncated:
+            state.proposals = ()
+            observation = await self._closing_observation()
+        else:
+            observation = await self._open_turn()
+            self._over = False
+        info = self._info(action, completion, judged)
+        return Transition(observation, judged.reward or 0.0, terminated, truncated, info)
+
+    async def _open_turn(self) -> Observation:
+        self.state.proposals = await self._ask(self.task.interface.propose(self.state))
+        return await self._observer.observe(self.state)
+
+    async def _closing_observation(self) -> Observation:
+        """The state as it was left; what an interface would have proposed next is not asked for, and stays zero."""
+        observation = {name: space.low * 0 for name, space in self._observer.space.spaces.items()}  # type: ignore[attr-defined]
+        if not self.task.interface.two_phase:
+            observation |= await self._observer.observe(self.state)
+        return observation
+
+    async def _ask(self, requests: Sequence[Request]) -> list[Completion]:
+        task, state = self.task, self.state
+        try:
+            return list(
+                await asyncio.gather(
+                    *(
+                        task.client.chat(
+                            task.assistant,
+                            request.messages,
+                            sample_index=state.draw * task.interface.requests_per_turn + request.index,
+                            logprobs=request.logprobs,
+                            top_logprobs=request.top_logprobs,
+                        )
+                        for request in requests
+                    )
+                )
+            )
+        except CallFailed as error:
+            self._over = True
+            raise EpisodeFailed("assistant", str(error)) from error
+
+    async def _judge(self, turn: Turn) -> Judged:
+        if self.task.reward is None:
+            return Judged(0.0)
+        judged = await self.task.reward.judge(turn)
+        if judged.reward is None:
+            cause, _, message = (judged.failure or "reward: no verdict").partition(": ")
+            raise EpisodeFailed(cause, message)
+        return judged
+
+    async def _answer(self) -> str | None:
+        try:
+            return await self.task.user.reply(self._scenario, self.state)
+        except CallFailed as error:
+            raise EpisodeFailed("user", str(error)) from error
+
+    def _turn(self, completion: Completion) -> Turn:
+        scenario, index = self._scenario, self.state.turn
+        scripted_end = index == len(scenario.user) - 1
+        return Turn(
+            messages=tuple(self.state.messages),
+            reply=completion.text,
+            reference=scenario.reference if scripted_end else None,
+            scenario_id=scenario.id,
+            tags=scenario.tags,
+            hidden=scenario.hidden,
+            finish_reason=completion.finish_reason,
+            index=index,
+        )
+
+    def _info(self, action: Any, completion: Completion, judged: Judged) -> dict[str, Any]:
+        return {
+            "scenario": self._scenario.id,
+            "turn": self.state.turn,
+            "action": self.task.interface.describe(action),
+            "reply": completion.text,
+            "finish_reason": completion.finish_reason,
+            "messages": tuple(self.state.messages),
+            **{f"reward/{name}": float(value) for name, value in judged.scores.items()},
+        }

@@ -1,0 +1,152 @@
+"""The Gymnasium environment: one dialogue, blocking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from ..inference.errors import ConfigError, near_miss
+from .dialogue import Dialogue
+from .episodes import Episode
+from .observation import Observation
+from .task import Task
+
+
+class DialogueEnv(gym.Env[Observation, Any]):
+    """A dialogue between a simulated user and a frozen language model that the policy directs.
+
+    ## Description
+    Each step is one assistant turn. The frozen model behind the API writes it; the action decides how the model is
+    used. What the action means is the interface's business: which of n candidates is sent (`select`, the default),
+    or which directive steers the model (`strategy`).
+
+    ## Action Space
+    The interface's. `select`: `Discrete(n)`, the index of the candidate to send. `strategy`: `Discrete(K)`, the index
+    of the directive; 0 leaves the model alone.
+
+    ## Observation Space
+    A `Dict` of float32 `Box`es.
+
+    | key | shape | range | meaning |
+    |---|---|---|---|
+    | `message` | (dim,) | [-1, 1] | embedding of the user's latest turn |
+    | `history` | (dim,) | [-1, 1] | mean embedding of all turns |
+    | `scalars` | (6,) | [0, 1] | see `envs.observation.SCALARS` |
+    | `candidates` | (n, 9) | see `envs.interfaces.select.FEATURES` | `select` only: one row per candidate |
+    | `candidate_embeddings` | (n, dim) | [-1, 1] | `select` only |
+
+    ## Starting State
+    The opening turn of a scenario. Scenarios are dealt in epochs, each in an order that the seed decides;
+    `reset(options={"scenario": id})` asks for one by name.
+
+    ## Rewards
+    The weighted sum of the judges' scores for the turn. With the default judges: `reference` in [-1, 1], plus 0.1
+    times `rules` and 0.1 times `length`, each in [0, 1].
+
+    ## Episode End
+    Termination: the user has nothing left to say. Truncation: `max_turns` assistant turns were made.
+    A call or a judge that fails after its retries raises `EpisodeFailed`: a failure is never a reward.
+
+    ## Information
+    | key | type | meaning |
+    |---|---|---|
+    | `scenario` | str | the scenario's id |
+    | `turn` | int | assistant turns so far |
+    | `action` | str | the action in words |
+    | `reply` | str | the assistant's turn |
+    | `finish_reason` | str | `stop`, or `length` if the reply was cut |
+    | `messages` | tuple[Message, ...] | the dialogue so far |
+    | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
+
+    After `reset`: `scenario`, `episode_number` (int) and `draw` (int).
+
+    ## Arguments
+    A ready `task`, or the arguments of `Task.build`, such as `interface="strategy"`, `split="test"`,
+    `scenarios="my.jsonl"`, `endpoints={"assistant": Endpoint(…)}`.
+
+    ## Version History
+    * v0: first version
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  (Gymnasium's own declaration)
+
+    def __init__(self, task: Task | None = None, render_mode: str | None = None, **parts: Any) -> None:
+        if render_mode not in (None, "ansi"):
+            raise ConfigError(f"`render_mode` must be 'ansi' or None, not {render_mode!r}")
+        self.task = task_from(task, parts)
+        self.render_mode = render_mode
+        self.action_space = self.task.interface.action_space
+        self.observation_space = self.task.observer.space  # type: ignore[assignment]  # a Dict yields dictionaries
+        self._dialogue = Dialogue(self.task)
+        self._seed = 0
+        self._number = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts the next episode, or with a seed the first one of that seed.
+
+        Args:
+            seed: Decides the order of scenarios from here on.
+            options: ``scenario``: the id of the scenario to play.
+
+        Returns:
+            Observation and info.
+
+        Raises:
+            EpisodeFailed: If a call failed after its retries.
+            ConfigError: If there is no such scenario.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed, self._number = seed, 0
+        episode = self.task.curriculum.episode(self._seed, self._number)
+        if options and "scenario" in options:
+            episode = Episode(self._number, self._by_id(options["scenario"]))
+        self._number += 1
+        return self.task.client.run(self._dialogue.reset(episode))
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Makes one assistant turn.
+
+        Args:
+            action: An element of the action space.
+
+        Returns:
+            Observation, reward, terminated, truncated and info.
+
+        Raises:
+            EpisodeFailed: If a call or a judge failed after its retries.
+        """
+        t = self.task.client.run(self._dialogue.step(action))
+        return t.observation, t.reward, t.terminated, t.truncated, t.info
+
+    def render(self) -> str | None:
+        """The dialogue so far as text, if ``render_mode`` is ``ansi``."""
+        if self.render_mode is None:
+            return None
+        return "\n".join(f"{m['role']}: {m['content']}" for m in self._dialogue.state.messages)
+
+    def _by_id(self, name: str) -> Any:
+        scenarios = {scenario.id: scenario for scenario in self.task.scenarios}
+        if name not in scenarios:
+            raise ConfigError(f"there is no scenario `{name}` in this split: {near_miss(name, list(scenarios)[:50])}")
+        return scenarios[name]
+
+
+def task_from(task: Task | None, parts: dict[str, Any]) -> Task:
+    """The given task, or one built from its parts.
+
+    Raises:
+        ConfigError: If both are given, or a part is unknown.
+    """
+    if task is not None and parts:
+        raise ConfigError(f"give `task` or its parts, not both: {', '.join(sorted(parts))}")
+    if task is not None:
+        return task
+    known = Task.build.__kwdefaults__ or {}
+    for name in parts:
+        if name not in known:
+            raise ConfigError(f"`{name}` is no part of a dialogue environment: {near_miss(name, known)}")
+    return Task.build(**parts)

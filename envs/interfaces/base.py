@@ -1,0 +1,89 @@
+"""What an action means: each interface turns the policy's action into requests to the frozen model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from ...inference.completion import Completion, Message
+from ...inference.encoders import Encoder
+from ..state import DialogueState
+
+Features = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to the frozen model.
+
+    Attributes:
+        messages: What is sent.
+        index: Number of the request within its turn; keeps equal requests of one turn apart.
+        logprobs: Whether token logprobs are needed.
+        top_logprobs: How many alternatives per position.
+    """
+
+    messages: tuple[Message, ...]
+    index: int = 0
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+class ActionInterface(ABC):
+    """How a policy uses the frozen model.
+
+    One turn runs `propose` → observation → action → `compile` → `reply`. A two-phase interface asks in `propose`, so
+    that the policy sees what it chooses from; a one-phase interface asks in `compile`.
+
+    Attributes:
+        name: What configurations and bundles call it.
+        action_space: What the policy emits.
+        requests_per_turn: Requests to the assistant's endpoint in one turn.
+        two_phase: Whether the requests are made before the action.
+        requires: Capabilities of the API without which it cannot work: ``logprobs``, ``top_logprobs``.
+    """
+
+    name: ClassVar[str]
+    two_phase: ClassVar[bool] = False
+    action_space: spaces.Space[Any]
+    requests_per_turn: int
+
+    @property
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Name and arguments from which `make_interface` builds the same interface; plain values."""
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Capabilities of the API without which it cannot work."""
+        return frozenset()
+
+    def observation_space(self, encoder: Encoder) -> dict[str, spaces.Box]:
+        """Boxes that this interface adds to the observation."""
+        return {}
+
+    async def features(self, state: DialogueState, encoder: Encoder) -> Features:
+        """The values of those boxes."""
+        return {}
+
+    def propose(self, state: DialogueState) -> Sequence[Request]:
+        """Requests whose answers become ``state.proposals`` before the policy sees the state."""
+        return ()
+
+    @abstractmethod
+    def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
+        """Requests that carry out the action."""
+
+    @abstractmethod
+    def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
+        """The assistant's turn, given the completions of `compile`."""
+
+    def describe(self, action: Any) -> str:
+        """The action in a word or two, for transcripts."""
+        return str(action)

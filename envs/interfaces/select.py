@@ -1,0 +1,126 @@
+"""`select`: the policy sees n sampled candidates and decides which one is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from ...inference.completion import Completion
+from ...inference.encoders import Encoder
+from ..state import DialogueState
+from .base import ActionInterface, Features, Request
+
+FEATURES = (
+    "similarity",  # cosine with the user's message
+    "agreement",  # mean cosine with the other candidates
+    "words",  # number of words / 50, at most 2
+    "distinct",  # share of different words
+    "finished",  # 1 if the answer ended by itself
+    "logprob_mean",  # mean token logprob in nats, at least -5
+    "logprob_min",  # lowest token logprob / 10, at least -2
+    "entropy",  # mean entropy of the top alternatives in nats, at most 5
+    "has_logprobs",  # 1 if the three before it are known, else they are 0
+)
+"""What each column of the observation's ``candidates`` holds, in order."""
+
+_LOW = np.array([-1, -1, 0, 0, 0, -5, -2, 0, 0], np.float32)
+_HIGH = np.array([1, 1, 2, 1, 1, 0, 0, 5, 1], np.float32)
+
+
+class Select(ActionInterface):
+    """Samples n candidates before the observation is built; the action is the index of the one to send.
+
+    Args:
+        n: Number of candidates, at least 2.
+        logprobs: Whether the endpoint is asked for token logprobs; set it to false where it gives none.
+        top_logprobs: Alternatives per position for the ``entropy`` feature; 0 leaves it at 0.
+    """
+
+    name: ClassVar[str] = "select"
+    two_phase: ClassVar[bool] = True
+
+    def __init__(self, n: int = 4, logprobs: bool = True, top_logprobs: int = 0) -> None:
+        if n < 2:
+            raise ValueError(f"`n` must be at least 2, not {n}")
+        if top_logprobs and not logprobs:
+            raise ValueError("`top_logprobs` needs `logprobs=true`")
+        self.n = self.requests_per_turn = n
+        self._logprobs = logprobs
+        self._top_logprobs = top_logprobs
+        self.action_space = spaces.Discrete(n)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Name, n and which logprobs are asked for."""
+        return {"name": self.name, "n": self.n, "logprobs": self._logprobs, "top_logprobs": self._top_logprobs}
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Logprobs, if they are asked for."""
+        wanted = {"logprobs": self._logprobs, "top_logprobs": bool(self._top_logprobs)}
+        return frozenset(name for name, needed in wanted.items() if needed)
+
+    def observation_space(self, encoder: Encoder) -> dict[str, spaces.Box]:
+        """``candidates`` (n, 9) by `FEATURES`, and ``candidate_embeddings`` (n, dim)."""
+        return {
+            "candidates": spaces.Box(np.tile(_LOW, (self.n, 1)), np.tile(_HIGH, (self.n, 1)), dtype=np.float32),
+            "candidate_embeddings": spaces.Box(-1.0, 1.0, (self.n, encoder.dim), np.float32),
+        }
+
+    def propose(self, state: DialogueState) -> Sequence[Request]:
+        """Equal requests with different sample indices."""
+        messages = tuple(state.messages)
+        return [Request(messages, index, self._logprobs, self._top_logprobs) for index in range(self.n)]
+
+    async def features(self, state: DialogueState, encoder: Encoder) -> Features:
+        """Embeds the candidates and describes each of them."""
+        texts = [completion.text for completion in state.proposals]
+        vectors = await encoder.encode([*texts, state.user_message])  # (n + 1, dim)
+        candidates = vectors[:-1]
+        cosines = candidates @ candidates.T  # (n, n)
+        agreement = (cosines.sum(1) - cosines.diagonal()) / (self.n - 1)
+        rows = np.array([_describe(c, entropy=bool(self._top_logprobs)) for c in state.proposals], np.float32)
+        table = np.column_stack([candidates @ vectors[-1], agreement, rows]).astype(np.float32)
+        return {"candidates": table.clip(_LOW, _HIGH), "candidate_embeddings": candidates.clip(-1, 1)}
+
+    def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
+        """Nothing is left to ask."""
+        return ()
+
+    def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
+        """The chosen candidate."""
+        return state.proposals[int(action)]
+
+    def describe(self, action: Any) -> str:
+        """``candidate i``."""
+        return f"candidate {int(action)}"
+
+
+def _describe(completion: Completion, *, entropy: bool) -> list[float]:
+    """The columns of `FEATURES` from ``words`` on."""
+    words = re.findall(r"\w+", completion.text.lower())
+    shape = [len(words) / 50, len(set(words)) / max(len(words), 1), float(completion.finish_reason == "stop")]
+    if not completion.logprobs:
+        return [*shape, 0.0, 0.0, 0.0, 0.0]
+    logprobs = np.array([token.logprob for token in completion.logprobs])
+    spread = 0.0
+    if entropy:  # some servers send alternatives unasked
+        spread = float(
+            np.mean([_entropy([top.logprob for top in token.top_logprobs]) for token in completion.logprobs])
+        )
+    return [*shape, float(logprobs.mean()), float(logprobs.min()) / 10, spread, 1.0]
+
+
+def _entropy(logprobs: Sequence[float]) -> float:
+    """Entropy in nats of the listed alternatives, the rest taken as one more."""
+    probabilities = np.exp(np.array(logprobs, np.float64))
+    rest = 1 - probabilities.sum()
+    if not logprobs:
+        return 0.0
+    every = np.append(probabilities, rest) if rest > 0 else probabilities
+    every = every[every > 0]
+    return float(-(every * np.log(every)).sum())

@@ -1,0 +1,63 @@
+"""What acts, and the baselines that a trained policy must beat. The trained network itself is in the room `agents`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+
+from .interfaces import ActionInterface
+from .observation import Observation
+
+
+class Policy(Protocol):
+    """Chooses an action from an observation, without memory of its own."""
+
+    def act(self, observation: Observation, key: tuple[int, ...]) -> Any:
+        """The action.
+
+        Args:
+            observation: One observation, not batched.
+            key: Names the moment (seed, scenario, repeat, turn); equal keys give equal actions.
+        """
+        ...
+
+
+class ConstantPolicy:
+    """Always the same action.
+
+    Args:
+        action: Which.
+    """
+
+    def __init__(self, action: Any) -> None:
+        self.action = action
+
+    def act(self, observation: Observation, key: tuple[int, ...] = ()) -> Any:
+        """The action, whatever is seen."""
+        return self.action
+
+
+class RandomPolicy:
+    """A uniformly random action.
+
+    Args:
+        space: `Discrete` or `MultiDiscrete`.
+    """
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        self._space = space
+
+    def act(self, observation: Observation, key: tuple[int, ...] = ()) -> Any:
+        """A random action, the same for the same key."""
+        sizes = self._space.n if isinstance(self._space, spaces.Discrete) else self._space.nvec  # type: ignore[attr-defined]
+        return np.random.default_rng(key).integers(sizes)
+
+
+def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
+    """Every constant policy of an interface with a `Discrete` action space, by its action in words."""
+    space = interface.action_space
+    if not isinstance(space, spaces.Discrete):
+        return {}
+    return {interface.describe(action): ConstantPolicy(action) for action in range(int(space.n))}

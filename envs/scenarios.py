@@ -1,0 +1,152 @@
+"""Scenarios: what a dialogue is about, where it starts, and the answer that nobody in it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from ..inference.errors import ConfigError, ScenarioError, near_miss
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
+
+SHIPPED = {"assistant": Path(__file__).with_name("data") / "assistant.jsonl"}
+"""The scenario sets in the package, by name."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One task for the assistant.
+
+    Attributes:
+        id: Unique in its set.
+        split: ``train``, ``validation`` or ``test``.
+        user: The opening user turn, then the scripted ones that follow it; at least one.
+        system: The system prompt; None for the environment's.
+        reference: A good answer to the last scripted turn, hidden from the assistant and the policy; None if there is none.
+        tags: What it is about.
+        persona: Who the simulated user is.
+        goal: What the simulated user wants.
+        hidden: Facts for judges and users only.
+    """
+
+    id: str
+    split: Split
+    user: tuple[str, ...]
+    system: str | None = None
+    reference: str | None = None
+    tags: tuple[str, ...] = ()
+    persona: str | None = None
+    goal: str | None = None
+    hidden: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "split": (str,),
+    "user": (str, list),
+    "system": (str, type(None)),
+    "reference": (str, type(None)),
+    "tags": (list,),
+    "persona": (str, type(None)),
+    "goal": (str, type(None)),
+    "hidden": (dict,),
+}
+
+
+def parse_scenario(record: object) -> Scenario:
+    """Makes a scenario of a decoded JSON value.
+
+    Args:
+        record: An object with at least ``id``, ``split`` and ``user`` (a text, or a list of texts).
+
+    Raises:
+        ValueError: With what was expected and what came.
+    """
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, not {type(record).__name__}")
+    for name, value in record.items():
+        if name not in _TYPES:
+            raise ValueError(f"unknown field `{name}`: {near_miss(name, _TYPES)}")
+        if not isinstance(value, _TYPES[name]):
+            raise ValueError(f"field `{name}` must be {_TYPES[name][0].__name__}, not {type(value).__name__}")
+    if missing := [name for name in ("id", "split", "user") if not record.get(name)]:
+        raise ValueError(f"field `{missing[0]}` is missing or empty")
+    if record["split"] not in SPLITS:
+        raise ValueError(f"field `split` must be one of {', '.join(SPLITS)}, not {record['split']!r}")
+    user = [record["user"]] if isinstance(record["user"], str) else record["user"]
+    tags = record.get("tags", [])
+    for name, texts in (("user", user), ("tags", tags)):
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError(f"field `{name}` must hold texts that are not empty")
+    return Scenario(**record | {"user": tuple(user), "tags": tuple(tags)})
+
+
+def read_scenarios(path: Path) -> list[Scenario]:
+    """Reads a JSONL file, one scenario a line; blank lines are skipped.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+        ScenarioError: At the first bad line, with file and line number; also for an id that occurs twice and for
+            the same opening turns in two splits.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ConfigError(f"the scenario file {path} cannot be read: {error.strerror}") from error
+    scenarios: list[Scenario] = []
+    ids: dict[str, int] = {}
+    openings: dict[tuple[str | None, tuple[str, ...]], tuple[int, str]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            scenario = parse_scenario(msgspec.json.decode(line))
+            if (first := ids.setdefault(scenario.id, number)) != number:
+                raise ValueError(f"id `{scenario.id}` was already used in line {first}")
+            first, split = openings.setdefault((scenario.system, scenario.user), (number, scenario.split))
+            if split != scenario.split:
+                raise ValueError(f"the user's turns are those of line {first}, which is in split `{split}`")
+        except (ValueError, msgspec.DecodeError) as error:
+            raise ScenarioError(f"{path}, line {number}: {error}") from error
+        scenarios.append(scenario)
+    return scenarios
+
+
+def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> list[Scenario]:
+    """Loads one split of a scenario set.
+
+    Args:
+        source: A shipped set's name, or the path of a JSONL file.
+        split: ``train``, ``validation`` or ``test``.
+        limit: Take this many from the start; None for all.
+
+    Returns:
+        At least one scenario, in the file's order.
+
+    Raises:
+        ConfigError: If the source is unknown, the split has no scenario, or a line is bad.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"there is no split `{split}`: {near_miss(split, SPLITS)}")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"the number of scenarios must be at least 1, not {limit}")
+    path = SHIPPED.get(str(source), Path(source))
+    if str(source) not in SHIPPED and path.suffix != ".jsonl":
+        raise ConfigError(
+            f"there is no scenario set `{source}`: {near_miss(str(source), SHIPPED)}, or the path of a .jsonl file"
+        )
+    chosen: Sequence[Scenario] = [scenario for scenario in read_scenarios(path) if scenario.split == split]
+    if not chosen:
+        raise ConfigError(f"{path} holds no scenario with `split` {split!r}")
+    return list(chosen[:limit])
+
+
+assert set(_TYPES) == {f.name for f in fields(Scenario)}

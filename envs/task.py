@@ -1,0 +1,145 @@
+"""The parts of a dialogue task, put together: who answers, what is decided, what is seen, who judges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..inference.client import InferenceClient
+from ..inference.encoders import Encoder, make_encoder
+from ..inference.endpoint import Endpoint, Sampling
+from ..inference.errors import ConfigError
+from ..plugins.judge import JudgeContext
+from ..plugins.reward import Reward
+from .episodes import Curriculum
+from .interfaces import ActionInterface, make_interface
+from .observation import Observer
+from .scenarios import Scenario, load_scenarios
+from .users import ScriptedUser, User, make_user
+
+SYSTEM = "Answer in one or two short sentences."
+DEFAULT_JUDGES: Mapping[str, Any] = {
+    "reference": {"name": "reference", "weight": 1.0},
+    "rules": {"name": "rules", "weight": 0.1},
+    "length": {"name": "length", "weight": 0.1},
+}
+
+
+def embedded_endpoint() -> Endpoint:
+    """SmolLM2 on this machine, the assistant of those who name none."""
+    sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=40, seed=0)
+    return Endpoint("embedded://smollm2", "smollm2-135m-instruct", sampling=sampling, max_concurrency=16, timeout_s=300)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that dialogues of one kind share. Immutable; all dialogues of an environment use one.
+
+    Attributes:
+        client: Asks endpoints.
+        assistant: The frozen model.
+        interface: What the policy decides.
+        encoder: Turns texts into vectors.
+        scenarios: What is played.
+        reward: Judges the turns; None plays without judging, as in evaluation and serving.
+        user: The other side.
+        system: The system prompt of scenarios that have none; empty for none.
+        max_turns: Assistant turns after which a dialogue is truncated.
+        draws: See `Curriculum`.
+    """
+
+    client: InferenceClient
+    assistant: Endpoint
+    interface: ActionInterface
+    encoder: Encoder
+    scenarios: Sequence[Scenario]
+    reward: Reward | None = None
+    user: User = field(default_factory=ScriptedUser)
+    system: str = SYSTEM
+    max_turns: int = 8
+    draws: int | None = 1
+
+    def __post_init__(self) -> None:
+        if self.max_turns < 1:
+            raise ConfigError(f"`env.max_turns` must be at least 1, not {self.max_turns}")
+        if not self.scenarios:
+            raise ConfigError("a task needs at least one scenario")
+
+    @property
+    def observer(self) -> Observer:
+        """Builds the observations."""
+        return Observer(self.encoder, self.interface)
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """Deals the scenarios."""
+        return Curriculum(self.scenarios, self.draws)
+
+    def without_reward(self, scenarios: Sequence[Scenario] | None = None) -> Task:
+        """The same task, unjudged, for evaluation and serving."""
+        return replace(self, reward=None, scenarios=self.scenarios if scenarios is None else scenarios)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        client: InferenceClient | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        interface: ActionInterface | Mapping[str, Any] | str = "select",
+        encoder: Encoder | Mapping[str, Any] | str = "static",
+        judges: Mapping[str, Any] | None = None,
+        reward: Reward | Mapping[str, Any] | None = None,
+        scenarios: str | Sequence[Scenario] = "assistant",
+        split: str = "train",
+        limit: int | None = None,
+        user: User | Mapping[str, Any] | str = "scripted",
+        system: str = SYSTEM,
+        max_turns: int = 8,
+        draws: int | None = 1,
+    ) -> Task:
+        """Builds a task from names and settings; every argument has the default that the README's first run uses.
+
+        Args:
+            client: Asks endpoints; the process's shared one by default.
+            endpoints: By role; the embedded model by default.
+            interface: An interface, its name or its settings.
+            encoder: An encoder, its name or its settings.
+            judges: Key to judge settings; `DEFAULT_JUDGES` by default. An empty mapping plays without judging.
+            reward: A ready reward, or the options of the composition.
+            scenarios: A shipped set's name, the path of a JSONL file, or scenarios.
+            split: Which split of a named set or file.
+            limit: Take this many scenarios of the split; None for all.
+            user: A user, its name or its settings.
+            system: The system prompt of scenarios that have none.
+            max_turns: Assistant turns after which a dialogue is truncated.
+            draws: See `Curriculum`.
+
+        Raises:
+            ConfigError: If a name is unknown or a value is refused.
+        """
+        client = client or InferenceClient.shared()
+        endpoints = endpoints or {"assistant": embedded_endpoint()}
+        if not isinstance(interface, ActionInterface):
+            interface = make_interface(interface)
+        if not isinstance(encoder, Encoder):
+            encoder = make_encoder(encoder, client)
+        if isinstance(scenarios, str | os.PathLike):
+            scenarios = load_scenarios(scenarios, split, limit)
+        if not isinstance(reward, Reward):
+            chosen = DEFAULT_JUDGES if judges is None else judges
+            context = JudgeContext(client, endpoints)
+            reward = Reward.from_settings(chosen, context, reward) if chosen else None
+        return cls(
+            client=client,
+            assistant=endpoints["assistant"],
+            interface=interface,
+            encoder=encoder,
+            scenarios=scenarios,
+            reward=reward,
+            user=make_user(user) if isinstance(user, str | Mapping) else user,
+            system=system,
+            max_turns=max_turns,
+            draws=draws,
+        )

@@ -1,0 +1,177 @@
+"""The vector environment: N dialogues on one event loop, stepped together.
+
+A lock-step interface waits for its slowest dialogue at every step; `agents.rollouts` does not, and is what `duologue
+train` uses. This one is for every other library that takes a Gymnasium vector environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+
+from ..inference.errors import ConfigError
+from .dialogue import Dialogue, Transition
+from .env import task_from
+from .observation import Observation
+from .task import Task
+
+Started = tuple[Observation, dict[str, Any]]
+Outcome = tuple[Transition | None, Started | None]
+Flags = npt.NDArray[np.bool_]
+
+
+class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
+    """N copies of `DialogueEnv` whose requests are under way at the same time.
+
+    Episodes are numbered over all copies: with one seed, copy i plays the episodes i, i + N, i + 2N, … of that seed,
+    so that the N copies together deal every scenario once an epoch.
+
+    Args:
+        num_envs: Number of dialogues.
+        task: A ready task, or give the arguments of `Task.build`.
+        autoreset_mode: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, as a member or its value.
+        max_episode_steps: Replaces the task's ``max_turns``; Gymnasium passes it from the registration.
+        **parts: Arguments of `Task.build`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        task: Task | None = None,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        **parts: Any,
+    ) -> None:
+        if max_episode_steps is not None:
+            parts["max_turns"] = max_episode_steps
+        if render_mode is not None:
+            raise ConfigError("the vector environment does not render: use `gymnasium.make` for one dialogue")
+        self.task = task_from(task, parts)
+        self.num_envs = num_envs
+        self.mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self.mode}
+        self.single_action_space = self.task.interface.action_space
+        self.single_observation_space = self.task.observer.space
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._dialogues = [Dialogue(self.task) for _ in range(num_envs)]
+        self._seeds: list[tuple[int, int, int]] = []  # per copy: seed, number of its first episode, stride
+        self._played = [0] * num_envs
+        self._ended: Flags = np.zeros(num_envs, bool)
+        self._observations: list[Observation] = [{} for _ in range(num_envs)]
+        self._seed_all(0)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode in every copy, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: One seed for all copies, or one for each.
+            options: ``reset_mask``: boolean array (num_envs,), at least one true.
+
+        Returns:
+            Batched observation and info.
+        """
+        mask = None if options is None else options.get("reset_mask")
+        chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask)
+        if chosen.dtype != bool or chosen.shape != (self.num_envs,) or not chosen.any():
+            raise ConfigError(f"`reset_mask` must be a boolean array of shape ({self.num_envs},) with a true entry")
+        if seed is not None:
+            self._seed_all(seed)
+        infos: dict[str, Any] = {}
+        started = self.task.client.run(self.begin(list(np.flatnonzero(chosen))))
+        for i, (observation, info) in started.items():
+            self._observations[i] = observation
+            infos = self._add_info(infos, info, i)
+        self._ended[chosen] = False
+        return self._batch(), infos
+
+    def step(self, actions: Any) -> tuple[Any, npt.NDArray[np.float64], Flags, Flags, dict[str, Any]]:
+        """Makes one assistant turn in every copy.
+
+        Args:
+            actions: One action per copy; those of copies that only reset are ignored.
+
+        Returns:
+            Batched observation, rewards, terminated, truncated and info. In `SAME_STEP` the last observation of an
+            ended episode is in ``info["final_obs"]``, its info in ``info["final_info"]``.
+
+        Raises:
+            EpisodeFailed: If a call or a judge failed after its retries.
+        """
+        if self.mode is AutoresetMode.DISABLED and self._ended.any():
+            raise ConfigError("an episode has ended: reset it with `reset(options={'reset_mask': mask})` first")
+        resting = self._ended.copy() if self.mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        outcomes = self.task.client.run(self.advance(list(iterate(self.action_space, actions)), resting))
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        infos: dict[str, Any] = {}
+        for i, (transition, started) in enumerate(outcomes):
+            info: dict[str, Any] = {}
+            if transition is not None:
+                rewards[i], terminated[i], truncated[i] = transition.reward, transition.terminated, transition.truncated
+                self._observations[i], info = transition.observation, transition.info
+            if started is not None:
+                final = {} if transition is None else {"final_obs": transition.observation, "final_info": info}
+                self._observations[i], info = started[0], {**final, **started[1]}
+            infos = self._add_info(infos, info, i)
+        self._ended = (terminated | truncated) if self.mode is not AutoresetMode.SAME_STEP else self._ended & False
+        return self._batch(), rewards, terminated, truncated, infos
+
+    async def advance(self, actions: Sequence[Any], resting: Flags) -> list[Outcome]:
+        """What `step` does, before it is batched; for shells with an info format of their own.
+
+        Args:
+            actions: One per copy.
+            resting: Which copies only start their next episode.
+
+        Returns:
+            Per copy: the transition, if one was made, and the start of the next episode, if one was started.
+        """
+
+        async def one(i: int) -> Outcome:
+            if resting[i]:
+                return None, (await self.begin([i]))[i]
+            transition = await self._dialogues[i].step(actions[i])
+            over = transition.terminated or transition.truncated
+            if over and self.mode is AutoresetMode.SAME_STEP:
+                return transition, (await self.begin([i]))[i]
+            return transition, None
+
+        return await asyncio.gather(*(one(i) for i in range(self.num_envs)))
+
+    async def begin(self, copies: Sequence[int]) -> dict[int, Started]:
+        """Starts the next episode of each of these copies."""
+        episodes = []
+        for i in copies:
+            seed, first, stride = self._seeds[i]
+            episodes.append(self.task.curriculum.episode(seed, first + self._played[i] * stride))
+            self._played[i] += 1
+        started = await asyncio.gather(*(self._dialogues[i].reset(e) for i, e in zip(copies, episodes, strict=True)))
+        return dict(zip(copies, started, strict=True))
+
+    def _seed_all(self, seed: int | Sequence[int | None]) -> None:
+        if isinstance(seed, int | np.integer):
+            self._seeds = [(int(seed), i, self.num_envs) for i in range(self.num_envs)]
+            self._played = [0] * self.num_envs
+            return
+        if len(seed) != self.num_envs:
+            raise ConfigError(f"`seed` holds {len(seed)} seeds for {self.num_envs} environments")
+        for i, own in enumerate(seed):
+            if own is not None:
+                self._seeds[i], self._played[i] = (int(own), 0, 1), 0
+
+    def _batch(self) -> Any:
+        out = create_empty_array(self.single_observation_space, self.num_envs)
+        assert isinstance(out, dict)
+        return concatenate(self.single_observation_space, self._observations, out)

@@ -1,0 +1,170 @@
+"""Who is compared: anything that plays a scenario to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from zlib import crc32
+
+from ..envs.dialogue import Dialogue
+from ..envs.episodes import Episode
+from ..envs.interfaces.plain import Plain
+from ..envs.observation import Observation
+from ..envs.policies import ConstantPolicy, Policy, RandomPolicy, constant_policies
+from ..envs.scenarios import Scenario
+from ..envs.task import Task
+from ..inference.completion import Message
+from ..inference.errors import ConfigError, near_miss
+from ..plugins.bench import Bench
+from ..plugins.verdict import Score, Turn
+
+BASELINE_DRAW = 10_000
+"""Where the plain baseline's samples begin: far from any candidate's, so that it is never compared with itself."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One dialogue as a contestant played it.
+
+    Attributes:
+        scenario: What was played.
+        repeat: Which independent repetition, from 0.
+        turns: The assistant's turns, as judges see them.
+        actions: The actions, in words.
+    """
+
+    scenario: Scenario
+    repeat: int
+    turns: tuple[Turn, ...]
+    actions: tuple[str, ...]
+
+    @property
+    def reply(self) -> str:
+        """The last reply."""
+        return self.turns[-1].reply
+
+
+class Contestant(Protocol):
+    """Answers scenarios; called for many at once, on the client's loop."""
+
+    name: str
+
+    async def answer(self, scenario: Scenario, repeat: int) -> Answer:
+        """Plays one scenario.
+
+        Raises:
+            EpisodeFailed: If a call failed after its retries.
+        """
+        ...
+
+
+class PolicyContestant:
+    """A policy on a task.
+
+    Args:
+        name: What tables call it.
+        policy: What acts.
+        task: The task without reward.
+        first_draw: Added to the repeat to give the draw.
+    """
+
+    def __init__(self, name: str, policy: Policy, task: Task, first_draw: int = 0) -> None:
+        self.name = name
+        self.task = task
+        self._policy = policy
+        self._first_draw = first_draw
+
+    async def answer(self, scenario: Scenario, repeat: int) -> Answer:
+        """Plays one scenario to its end."""
+        dialogue = Dialogue(self.task)
+        observation, _ = await dialogue.reset(Episode(repeat, scenario, self._first_draw + repeat))
+        turns: list[Turn] = []
+        actions: list[str] = []
+        over = False
+        while not over:
+            action = await self._act(observation, dialogue, scenario, repeat)
+            before: tuple[Message, ...] = tuple(dialogue.state.messages)
+            transition = await dialogue.step(action)
+            observation, over = transition.observation, transition.terminated or transition.truncated
+            actions.append(transition.info["action"])
+            turns.append(
+                _turn(scenario, before, len(turns), transition.info["reply"], transition.info["finish_reason"])
+            )
+        return Answer(scenario, repeat, tuple(turns), tuple(actions))
+
+    async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
+        return self._policy.act(observation, (crc32(scenario.id.encode()), repeat, dialogue.state.turn))
+
+
+class OracleContestant(PolicyContestant):
+    """Sends the candidate that the report's own judge likes best: what no policy on these candidates can beat.
+
+    Args:
+        task: A task with a two-phase interface.
+        bench: The report's judge, if it scores replies one by one.
+    """
+
+    def __init__(self, task: Task, bench: Bench) -> None:
+        super().__init__("best-of-n oracle", ConstantPolicy(0), task)
+        self._bench = bench
+
+    async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
+        messages, index = tuple(dialogue.state.messages), dialogue.state.turn
+        values = []
+        for candidate in dialogue.state.proposals:
+            turn = _turn(scenario, messages, index, candidate.text, candidate.finish_reason)
+            verdict = await self._bench.score(turn)
+            values.append(verdict.value if isinstance(verdict, Score) else float("-inf"))
+        return max(range(len(values)), key=values.__getitem__)
+
+
+def _turn(scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str) -> Turn:
+    return Turn(
+        messages=messages,
+        reply=reply,
+        reference=scenario.reference if index == len(scenario.user) - 1 else None,
+        scenario_id=scenario.id,
+        tags=scenario.tags,
+        hidden=scenario.hidden,
+        finish_reason=finish_reason,
+        index=index,
+    )
+
+
+KINDS = ("policy", "constants", "random", "oracle")
+
+
+def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Bench | None) -> list[Contestant]:
+    """The contestants of an evaluation.
+
+    Args:
+        kinds: Of `KINDS`: the trained policy, every constant policy, a random one, the best-of-n oracle. The oracle is
+            left out where the interface has no candidates or the judge only compares pairs.
+        policy: The trained policy.
+        task: The task without reward.
+        bench: The report's judge, if it scores replies one by one.
+
+    Raises:
+        ConfigError: If a kind is unknown.
+    """
+    contestants: list[Contestant] = []
+    for kind in kinds:
+        if kind == "policy":
+            contestants.append(PolicyContestant("trained policy", policy, task))
+        elif kind == "constants":
+            named = constant_policies(task.interface).items()
+            contestants += [PolicyContestant(f"always {name}", constant, task) for name, constant in named]
+        elif kind == "random":
+            contestants.append(PolicyContestant("random", RandomPolicy(task.interface.action_space), task))
+        elif kind == "oracle":
+            if bench is not None and task.interface.two_phase:
+                contestants.append(OracleContestant(task, bench))
+        else:
+            raise ConfigError(f"`evaluation.contestants`: there is no kind `{kind}`: {near_miss(kind, KINDS)}")
+    return contestants
+
+
+def plain_baseline(task: Task) -> PolicyContestant:
+    """One plain sample of the same model under the same system prompt."""
+    return PolicyContestant("plain model", ConstantPolicy(0), replace(task, interface=Plain()), BASELINE_DRAW)

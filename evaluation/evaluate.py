@@ -1,0 +1,161 @@
+"""`duologue evaluate` and `duologue run`: a bundle against its baselines on held-out scenarios.
+
+duologue evaluate bundle=runs/train/latest judge@evaluation.judge=llm
+duologue run seed=1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..envs.scenarios import Scenario, load_scenarios
+from ..envs.task import Task
+from ..inference.client import InferenceClient
+from ..inference.endpoint import endpoints_from_settings
+from ..inference.errors import ConfigError, DuologueError
+from ..inference.progress import ProgressLine
+from ..plugins.judge import JudgeContext
+from ..plugins.manager import plugins
+from ..plugins.runs import Run
+from .contestants import make_contestants, plain_baseline
+from .judging import Referee
+from .matches import play_matches
+from .table import headline, show_results
+
+MAX_FAILURE_FRACTION = 0.2
+
+
+def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Evaluates the bundle that ``config["bundle"]`` names.
+
+    Args:
+        config: The resolved configuration, plain values.
+        folder: The run folder.
+
+    Returns:
+        What ``summary.json`` says of the evaluation.
+    """
+    client = InferenceClient.from_settings(config["inference"])
+    try:
+        prepared = Evaluation(config, client, config["bundle"])
+        with Run("evaluate", folder, config, client.meter) as run:
+            prepared.play(run)
+        report(run, client)
+        return run.summary
+    finally:
+        client.close()
+
+
+def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Trains a policy and evaluates it; both leave their results in one run folder.
+
+    Args:
+        config: The resolved configuration, plain values.
+        folder: The run folder.
+
+    Returns:
+        What ``summary.json`` says of both.
+    """
+    from ..agents.train import build_agent, build_task, learn, save
+
+    client = InferenceClient.from_settings(config["inference"])
+    try:
+        task = build_task(config, client)
+        agent, network, steps = build_agent(config, task)
+        Evaluation.check(config, client)  # a mistake in the evaluation's part must not show after the training
+        with Run("run", folder, config, client.meter) as run:
+            learn(agent, steps, run, client)
+            bundle = save(agent, network, task, run, config)
+            Evaluation(config, client, bundle).play(run)
+        report(run, client)
+        return run.summary
+    finally:
+        client.close()
+
+
+class Evaluation:
+    """A bundle, its contestants, the held-out scenarios and the referee.
+
+    Args:
+        config: The resolved configuration.
+        client: Asks endpoints.
+        bundle: The bundle's folder.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is refused.
+    """
+
+    def __init__(self, config: Mapping[str, Any], client: InferenceClient, bundle: str | Path) -> None:
+        from ..agents.bundle import load_bundle
+
+        self.client = client
+        self.settings = config["evaluation"]
+        scenarios, self.referee = self.check(config, client)
+        self.bundle = load_bundle(bundle, client)
+        self.task = Task(
+            client=client,
+            assistant=endpoints_from_settings(config["inference"])["assistant"],
+            interface=self.bundle.interface,
+            encoder=self.bundle.encoder,
+            scenarios=scenarios,
+            **self.bundle.settings["task"],
+        )
+
+    @staticmethod
+    def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[list[Scenario], Referee]:
+        """The scenarios and the referee; everything of the evaluation that can be wrong before there is a bundle."""
+        settings = config["evaluation"]
+        context = JudgeContext(client, endpoints_from_settings(config["inference"]))
+        judge = plugins().build(settings["judge"], "evaluation.judge", context)
+        scenarios = load_scenarios(config["env"]["scenarios"], settings["split"], settings["limit"])
+        if settings["repeats"] < 1:
+            raise ConfigError(f"`evaluation.repeats` must be at least 1, not {settings['repeats']}")
+        return scenarios, Referee(str(settings["judge"]["name"]), judge)
+
+    def play(self, run: Run) -> None:
+        """Plays all matches; the results go to ``matches.jsonl`` and to the run's summary.
+
+        Raises:
+            DuologueError: If more than a fifth of the matches have no result.
+        """
+        contestants = make_contestants(self.settings["contestants"], self.bundle.policy, self.task, self.referee.bench)
+        total = len(self.task.scenarios) * self.settings["repeats"]
+        with ProgressLine("evaluating", total, self.client.meter) as line:
+            done = iter(range(1, total + 1))
+            tallies = self.client.run(
+                play_matches(
+                    contestants,
+                    plain_baseline(self.task),
+                    self.task.scenarios,
+                    self.settings["repeats"],
+                    self.referee,
+                    run.folder / "matches.jsonl",
+                    lambda: line.update(next(done)),
+                )
+            )
+        run.keep()
+        self.client.run(self.referee.aclose())
+        run.summary["results"] = [tally.summary() for tally in tallies]
+        failed = sum(tally.failures for tally in tallies)
+        if failed > MAX_FAILURE_FRACTION * max(1, total * len(tallies)):
+            raise DuologueError(
+                f"{failed} of {total * len(tallies)} matches have no result, so the win rate would mean little; "
+                f"{run.folder / 'matches.jsonl'} names the causes"
+            )
+
+
+def report(run: Run, client: InferenceClient) -> None:
+    """Ends the command with one screen: who won, by how much, how sure, what it cost, where it is."""
+    console = Console()
+    rows = run.summary["results"]
+    if rows:
+        show_results(rows, console)
+        console.print(headline(rows), soft_wrap=True, highlight=False)
+    total = client.meter.total
+    spent = f"{total.paid:,} requests paid, {total.reused:,} reused, {total.completion_tokens:,} tokens"
+    money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
+    console.print(f"{spent}{money}. Everything is in {run.folder}", soft_wrap=True, highlight=False)

@@ -1,0 +1,108 @@
+"""Which of two answers is better, asked in both orders."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from ..inference.errors import CallFailed, DuologueError
+from ..plugins.bench import Bench
+from ..plugins.judge import Judge, PairwiseJudge
+from ..plugins.verdict import Failure, Preference, Score, Turn
+from .contestants import Answer
+
+TIE_MARGIN = 1e-9
+"""Scores closer than this are equal."""
+
+Outcome = Literal["win", "tie", "loss"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A contestant's answer against a baseline's, judged in both orders.
+
+    Attributes:
+        orders: The contestant's result when it was shown first, and when it was shown second: 1, 0.5 or 0.
+        failure: Why there is no result; then ``orders`` is empty.
+        scores: The two scores, contestant's first, if the judge gives scores.
+    """
+
+    orders: tuple[float, ...] = ()
+    failure: str | None = None
+    scores: tuple[float, float] | None = None
+
+    @property
+    def score(self) -> float:
+        """The mean over both orders, in [0, 1]."""
+        return sum(self.orders) / len(self.orders)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether both orders gave the same result."""
+        return len(set(self.orders)) <= 1
+
+    @property
+    def outcome(self) -> Outcome:
+        """A win or a loss only if the orders do not cancel out."""
+        return "win" if self.score > 0.5 else "loss" if self.score < 0.5 else "tie"
+
+
+class Referee:
+    """Decides matches with one judge; a judge that scores replies one by one compares by its scores.
+
+    A dialogue is judged by its last turn.
+
+    Args:
+        name: The judge's name.
+        judge: Who decides.
+    """
+
+    def __init__(self, name: str, judge: Judge | PairwiseJudge) -> None:
+        self.name = name
+        self._judge = judge
+        self.bench = Bench(name, judge) if isinstance(judge, Judge) else None
+
+    async def decide(self, contestant: Answer, baseline: Answer) -> Match:
+        """Judges one pair in both orders.
+
+        Raises:
+            DuologueError: What no retry can mend.
+        """
+        a, b = contestant.turns[-1], baseline.turns[-1]
+        if isinstance(self._judge, PairwiseJudge):
+            return await self._by_comparison(self._judge, a, b)
+        return await self._by_scores(a, b)
+
+    async def _by_scores(self, a: Turn, b: Turn) -> Match:
+        assert self.bench is not None
+        verdicts = await asyncio.gather(self.bench.score(a), self.bench.score(b))
+        values = []
+        for verdict in verdicts:
+            if not isinstance(verdict, Score):
+                reason = verdict.error if isinstance(verdict, Failure) else f"abstained: {verdict.reason}"
+                return Match(failure=f"{self.name}: {reason}")
+            values.append(verdict.value)
+        difference = values[0] - values[1]
+        result = 0.5 if abs(difference) <= TIE_MARGIN else float(difference > 0)
+        return Match((result, result), scores=(values[0], values[1]))
+
+    async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
+        try:
+            preferences = await asyncio.gather(judge.compare([(a, b)]), judge.compare([(b, a)]))
+        except CallFailed as error:
+            return Match(failure=f"{self.name}: {error}")
+        except DuologueError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
+            return Match(failure=f"{self.name}: {type(error).__name__}: {error}")
+        results = []
+        for (preference,), own in zip(preferences, ("first", "second"), strict=True):
+            if not isinstance(preference, Preference):
+                return Match(failure=f"{self.name}: {preference.error}")
+            results.append(0.5 if preference.winner == "tie" else float(preference.winner == own))
+        return Match(tuple(results))
+
+    async def aclose(self) -> None:
+        """Closes the judge."""
+        await self._judge.aclose()

@@ -1,0 +1,153 @@
+"""Plays the matches of an evaluation and keeps every one of them as it is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..envs.dialogue import EpisodeFailed
+from ..envs.scenarios import Scenario
+from .contestants import Answer, Contestant
+from .judging import Match, Referee
+from .statistics import WinRate, win_rate
+
+
+@dataclass
+class Tally:
+    """One contestant's matches against one baseline.
+
+    Attributes:
+        scores: Of the matches that were decided.
+        prompts: The scenario of each of them.
+        failures: Matches without a result.
+    """
+
+    contestant: str
+    baseline: str
+    judge: str
+    scores: list[float] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    failures: int = 0
+
+    def add(self, scenario: Scenario, match: Match) -> None:
+        """Counts a match."""
+        if match.failure is not None:
+            self.failures += 1
+            return
+        self.scores.append(match.score)
+        self.prompts.append(scenario.id)
+
+    @property
+    def rate(self) -> WinRate | None:
+        """The win rate; None if no match was decided."""
+        return win_rate(self.scores, self.prompts) if self.scores else None
+
+    def summary(self) -> dict[str, Any]:
+        """The row as ``summary.json`` holds it; the figures are null if no match was decided."""
+        rate = self.rate
+        return {
+            "contestant": self.contestant,
+            "baseline": self.baseline,
+            "judge": self.judge,
+            "win_rate": None if rate is None else round(rate.rate, 6),
+            "low": None if rate is None else round(rate.low, 6),
+            "high": None if rate is None else round(rate.high, 6),
+            "n": len(self.scores),
+            "wins": sum(score > 0.5 for score in self.scores),
+            "ties": sum(score == 0.5 for score in self.scores),
+            "losses": sum(score < 0.5 for score in self.scores),
+            "failures": self.failures,
+        }
+
+
+async def play_matches(
+    contestants: Sequence[Contestant],
+    baseline: Contestant,
+    scenarios: Sequence[Scenario],
+    repeats: int,
+    referee: Referee,
+    path: Path,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Tally]:
+    """Plays every contestant against the baseline on every scenario.
+
+    All dialogues are under way at once; the endpoint's own limit decides how many ask at a time.
+
+    Args:
+        contestants: Who is compared.
+        baseline: With whom.
+        scenarios: On what.
+        repeats: Independent samplings of every scenario.
+        referee: Who decides.
+        path: A JSONL file that receives every match when it is decided.
+        progress: Called after every scenario and repeat.
+
+    Returns:
+        One tally per contestant, in order.
+    """
+    tallies = [Tally(c.name, baseline.name, referee.name) for c in contestants]
+    with path.open("w", encoding="utf-8") as file:
+
+        async def one(scenario: Scenario, repeat: int) -> list[tuple[Tally, Match]]:
+            answers = await asyncio.gather(*(_try(c, scenario, repeat) for c in (baseline, *contestants)))
+            matches = await asyncio.gather(*(_decide(referee, answer, answers[0]) for answer in answers[1:]))
+            for tally, answer, match in zip(tallies, answers[1:], matches, strict=True):
+                record = _record(scenario, repeat, tally, answer, answers[0], match)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            progress()
+            return list(zip(tallies, matches, strict=True))
+
+        jobs = [(scenario, repeat) for repeat in range(repeats) for scenario in scenarios]
+        decided = await asyncio.gather(*(one(scenario, repeat) for scenario, repeat in jobs))
+    for (scenario, _), outcomes in zip(jobs, decided, strict=True):  # in the order of jobs, whoever was quicker
+        for tally, match in outcomes:
+            tally.add(scenario, match)
+    return tallies
+
+
+async def _try(contestant: Contestant, scenario: Scenario, repeat: int) -> Answer | EpisodeFailed:
+    try:
+        return await contestant.answer(scenario, repeat)
+    except EpisodeFailed as error:
+        return error
+
+
+async def _decide(referee: Referee, contestant: Answer | EpisodeFailed, baseline: Answer | EpisodeFailed) -> Match:
+    for answer in (contestant, baseline):
+        if isinstance(answer, EpisodeFailed):
+            return Match(failure=str(answer))
+    assert isinstance(contestant, Answer)
+    assert isinstance(baseline, Answer)
+    return await referee.decide(contestant, baseline)
+
+
+def _record(
+    scenario: Scenario,
+    repeat: int,
+    tally: Tally,
+    answer: Answer | EpisodeFailed,
+    baseline: Answer | EpisodeFailed,
+    match: Match,
+) -> dict[str, Any]:
+    """One line of ``matches.jsonl``."""
+    return {
+        "scenario": scenario.id,
+        "repeat": repeat,
+        "contestant": tally.contestant,
+        "baseline": tally.baseline,
+        "judge": tally.judge,
+        "messages": list(answer.turns[-1].messages) if isinstance(answer, Answer) else None,
+        "reply": answer.reply if isinstance(answer, Answer) else None,
+        "baseline_reply": baseline.reply if isinstance(baseline, Answer) else None,
+        "actions": list(answer.actions) if isinstance(answer, Answer) else None,
+        "scores": match.scores,
+        "orders": list(match.orders),
+        "outcome": None if match.failure else match.outcome,
+        "consistent": None if match.failure else match.consistent,
+        "failure": match.failure,
+    }

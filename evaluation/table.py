@@ -1,0 +1,47 @@
+"""The results in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Prints one line per contestant, best first, the trained policy in bold.
+
+    Args:
+        rows: ``results`` of ``summary.json``.
+        console: Where.
+    """
+    first = rows[0]
+    table = Table(title=f"Win rate against {first['baseline']}, judged by {first['judge']}", title_justify="left")
+    table.add_column("contestant")
+    for name in ("win rate", "95% interval", "wins", "ties", "losses", "failed"):
+        table.add_column(name, justify="right")
+    for row in sorted(rows, key=lambda row: -1.0 if row["win_rate"] is None else -row["win_rate"]):
+        known = row["win_rate"] is not None
+        table.add_row(
+            row["contestant"],
+            f"{row['win_rate']:.3f}" if known else "none",
+            f"{row['low']:.3f} to {row['high']:.3f}" if known else "",
+            *(str(row[name]) for name in ("wins", "ties", "losses", "failures")),
+            style="bold" if row["contestant"] == "trained policy" else "",
+        )
+    console.print(table)
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> str:
+    """The result in one sentence; empty if the trained policy did not play or nothing was decided."""
+    own = next((row for row in rows if row["contestant"] == "trained policy"), None)
+    if own is None or own["win_rate"] is None:
+        return ""
+    constants = [
+        row["win_rate"] for row in rows if row["contestant"].startswith("always ") and row["win_rate"] is not None
+    ]
+    verdict = "better than" if own["low"] > 0.5 else "worse than" if own["high"] < 0.5 else "not shown to differ from"
+    text = f"The trained policy is {verdict} {own['baseline']}: it wins {own['win_rate']:.1%}"
+    text += f" ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} held-out matches"
+    return text + (f"; the best constant action wins {max(constants):.1%}." if constants else ".")

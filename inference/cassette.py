@@ -1,0 +1,157 @@
+"""A content-addressed store of every request and its answer: what was paid for once is never paid for again.
+
+SQLite in WAL mode, append-only, safe for many processes. An answer counts as kept once its commit has returned, and
+`Cassette.keep` returns no sooner, so a process killed at any point loses nothing that its caller had seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import msgspec
+
+from .errors import CassetteError, CassetteMiss, ConfigError
+
+Mode = Literal["record", "replay", "off"]
+"""record: reuse what is there, pay for what is not. replay: a miss is an error. off: neither read nor written."""
+
+KEY_VERSION = 1
+"""Raised when the meaning of a key changes, so that old answers are not taken for new ones."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+  key BLOB PRIMARY KEY, request BLOB NOT NULL, body BLOB NOT NULL, latency_s REAL NOT NULL, created REAL NOT NULL
+) WITHOUT ROWID
+"""
+
+
+class Recorded(NamedTuple):
+    """An answer as the server sent it, and the seconds that it took."""
+
+    body: bytes
+    latency_s: float
+
+
+class Cassette:
+    """Requests and answers by content.
+
+    Args:
+        path: The SQLite file; made, with its folder, when first needed.
+        mode: See `Mode`.
+
+    Raises:
+        ConfigError: If ``mode`` is unknown.
+    """
+
+    def __init__(self, path: str | Path = ".cache/cassette.sqlite", mode: Mode = "record") -> None:
+        if mode not in get_args(Mode):
+            raise ConfigError(f"`inference.cassette.mode` must be one of {', '.join(get_args(Mode))}, not `{mode}`")
+        self.path = Path(path).expanduser()
+        self.mode: Mode = mode
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._pending: list[tuple[bytes, bytes, bytes, float, float]] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette")
+
+    @staticmethod
+    def key(request: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """The address of a request.
+
+        Args:
+            request: Everything that decides the answer: kind, endpoint identity, body and sample index.
+
+        Returns:
+            The SHA-256 digest and the canonical JSON that it was taken of.
+        """
+        canonical = msgspec.json.encode({"version": KEY_VERSION, **request}, order="deterministic")
+        return hashlib.sha256(canonical).digest(), canonical
+
+    def find(self, key: bytes) -> Recorded | None:
+        """Looks an answer up.
+
+        Returns:
+            The answer, or None if it must be asked for.
+
+        Raises:
+            CassetteMiss: In replay mode, if it was never recorded.
+            CassetteError: If the file cannot be read.
+        """
+        if self.mode == "off":
+            return None
+        try:
+            with self._lock:
+                row = self._open().execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._broken("read", error) from error
+        if row is not None:
+            return Recorded(zlib.decompress(row[0]), row[1])
+        if self.mode == "replay":
+            raise CassetteMiss(
+                f"{self.path} holds no answer for a request of this run, and `inference.cassette.mode=replay` forbids "
+                "asking. Set `inference.cassette.mode=record` to pay for what is missing"
+            )
+        return None
+
+    async def keep(self, key: bytes, request: bytes, body: bytes, latency_s: float) -> None:
+        """Stores an answer; returns when it is committed. Answers that arrive together share one commit.
+
+        Raises:
+            CassetteError: If the file cannot be written.
+        """
+        if self.mode == "off":
+            return
+        row = (key, zlib.compress(request, 1), zlib.compress(body, 1), latency_s, time.time())
+        self._pending.append(row)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._flush)
+
+    def _flush(self) -> None:
+        rows, self._pending = self._pending, []
+        if not rows:  # an earlier flush took this caller's row along
+            return
+        try:
+            with self._lock, self._open() as connection:
+                connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            raise self._broken("written", error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute(_SCHEMA)
+                connection.commit()
+            except (OSError, sqlite3.Error) as error:
+                raise self._broken("opened", error) from error
+            self._connection = connection
+        return self._connection
+
+    def _broken(self, verb: str, error: Exception) -> CassetteError:
+        return CassetteError(
+            f"the cassette {self.path} cannot be {verb}: {error}. Mend or move the file, set "
+            "`inference.cassette.path` to another place, or set `inference.cassette.mode=off`"
+        )
+
+    def __len__(self) -> int:
+        """The number of answers kept."""
+        with self._lock:
+            return int(self._open().execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        """Writes what is pending and closes the file."""
+        self._writer.shutdown(wait=True)
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

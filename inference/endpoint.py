@@ -1,0 +1,166 @@
+"""What is known about a model behind an API: address, key's name, sampling defaults, limits, price."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError, EndpointRefused
+from .settings import construct
+
+EMBEDDED = "embedded"
+"""The scheme of addresses that `inference.embedded` serves from this machine."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a completion is sampled. None leaves a field out of the request, so that the server's default holds."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    """Sent as ``seed + sample_index``, so that samples of one prompt differ and can be made again."""
+    stop: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body, for servers with parameters of their own."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop or ()))
+        object.__setattr__(self, "extra", dict(self.extra or {}))
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"`max_tokens` must be at least 1, not {self.max_tokens}")
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError(f"`temperature` must be at least 0, not {self.temperature}")
+
+    def body(self, sample_index: int) -> dict[str, Any]:
+        """The request's fields for one sample, absent ones left out."""
+        values: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+        if self.seed is not None:
+            values["seed"] = self.seed + sample_index
+        if self.stop:
+            values["stop"] = list(self.stop)
+        return {name: value for name, value in values.items() if value is not None} | dict(self.extra)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What the provider bills, in US dollars; both billing models may be set together."""
+
+    per_request_usd: float = 0.0
+    per_million_prompt_tokens_usd: float = 0.0
+    per_million_completion_tokens_usd: float = 0.0
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The cost of one request."""
+        prompt = prompt_tokens * self.per_million_prompt_tokens_usd
+        completion = completion_tokens * self.per_million_completion_tokens_usd
+        return self.per_request_usd + (prompt + completion) / 1e6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One model behind an OpenAI-compatible API.
+
+    Args:
+        base_url: Address up to and including ``/v1``; or ``embedded://smollm2`` for the model that runs here.
+        model: The name that the server knows it by.
+        api_key_env: Name of the environment variable that holds the key; never the key itself. None for servers
+            that ask for none.
+        sampling: Defaults of every request.
+        price: For the cost that is reported; zero if unknown.
+        max_concurrency: Requests under way at once, at most.
+        timeout_s: Seconds that one attempt may take.
+        deadline_s: Seconds that one call may take with all its attempts and the pauses between them; waiting for
+            a free place under ``max_concurrency`` does not count.
+        max_retries: Further attempts after a failure that may pass (408, 409, 429, 5xx, disconnects).
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str | None = "OPENAI_API_KEY"
+    sampling: Sampling = field(default_factory=Sampling)
+    price: Price = field(default_factory=Price)
+    max_concurrency: int = 32
+    timeout_s: float = 60.0
+    deadline_s: float = 300.0
+    max_retries: int = 4
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https", EMBEDDED) or not parts.netloc:
+            raise ValueError(f"`base_url` must be like https://host/v1, not {self.base_url!r}")
+        if parts.username or parts.password:
+            raise ValueError("`base_url` must not hold a password; name a variable in `api_key_env`")
+        if self.max_concurrency < 1:
+            raise ValueError(f"`max_concurrency` must be at least 1, not {self.max_concurrency}")
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], where: str) -> Endpoint:
+        """Builds an endpoint from YAML values; errors carry ``where``."""
+        values = dict(settings)
+        for name, part in (("sampling", Sampling), ("price", Price)):
+            values[name] = construct(part, values.get(name) or {}, f"{where}.{name}")
+        return construct(cls, values, where)
+
+    def to_settings(self) -> dict[str, Any]:
+        """The inverse of `from_settings`: plain values that JSON and YAML can hold."""
+        settings = asdict(self)
+        settings["sampling"]["stop"] = list(self.sampling.stop)
+        return settings
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this machine serves the model itself."""
+        return self.base_url.startswith(f"{EMBEDDED}://")
+
+    @property
+    def identity(self) -> str:
+        """What makes answers interchangeable in the cassette: the address and the model."""
+        return f"{self.base_url} {self.model}"
+
+    def api_key(self) -> str:
+        """Reads the key from the environment.
+
+        Returns:
+            The key, or ``none`` where the server asks for none: ``api_key_env`` is None, or the address is
+            this machine and the variable is not set.
+
+        Raises:
+            EndpointRefused: If the variable is not set or empty.
+        """
+        if self.api_key_env is None or self.embedded:
+            return "none"
+        key = os.environ.get(self.api_key_env, "").strip()
+        if key:
+            return key
+        if urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+            return "none"
+        raise EndpointRefused(
+            f"no API key for {self.base_url}: the environment variable `{self.api_key_env}` is not set. "
+            f"Run `export {self.api_key_env}=…`, or set `api_key_env` to the variable that holds the key, "
+            "or to null for a server without keys"
+        )
+
+
+def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference") -> dict[str, Endpoint]:
+    """Builds the endpoints of all roles; a role that is null shares the assistant's.
+
+    Args:
+        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values; ``cassette`` is skipped.
+        where: The settings' place in the configuration.
+
+    Raises:
+        ConfigError: If there is no assistant or a value is refused.
+    """
+    if not settings.get("assistant"):
+        raise ConfigError(f"`{where}.assistant` is missing: it names the model that answers")
+    return {
+        role: Endpoint.from_settings(values, f"{where}.{role}")
+        for role, values in settings.items()
+        if values and role != "cassette"
+    }

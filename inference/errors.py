@@ -1,0 +1,73 @@
+"""The project's exceptions, one small tree.
+
+    DuologueError                  every error that a user can meet; its text is one line with the cure
+    ├── ConfigError                a setting, a name or a file that cannot be used as given
+    │   ├── ScenarioError          a scenario file with a bad line
+    │   └── PluginError            a plugin that cannot be loaded or that clashes with another
+    ├── CassetteError              the store of answers cannot be read or written
+    │   └── CassetteMiss           replay mode, and the answer was never recorded
+    └── InferenceError             a call to an endpoint
+        ├── EndpointRefused        it cannot work as configured: key, address, model, capability. Ends the run
+        └── CallFailed             it did not work this time, after bounded retries. Ends one episode
+
+`EndpointRefused` and `CallFailed` differ in what the caller should do, not in what the server said: the first is
+the user's to mend, the second is the weather.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DuologueError(Exception):
+    """Base of all errors that Duologue raises on purpose."""
+
+
+class ConfigError(DuologueError):
+    """A setting, a name or a file cannot be used as given."""
+
+
+class ScenarioError(ConfigError):
+    """A scenario file holds a line that is no scenario; the message names file and line."""
+
+
+class PluginError(ConfigError):
+    """A plugin cannot be loaded or clashes with another; the message names it."""
+
+
+class CassetteError(DuologueError):
+    """The store of requests and answers cannot be read or written."""
+
+
+class CassetteMiss(CassetteError):
+    """Replay was asked for, and this request was never recorded."""
+
+
+class InferenceError(DuologueError):
+    """A call to an endpoint did not give a usable answer."""
+
+
+class EndpointRefused(InferenceError):
+    """The endpoint cannot serve this configuration: wrong key, address, model or capability."""
+
+
+class CallFailed(InferenceError):
+    """One call failed after its bounded retries; other calls may well succeed."""
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """Ends an error message: the closest known name, or all of them.
+
+    Args:
+        name: What the user wrote.
+        known: The names that would have been accepted.
+
+    Returns:
+        ``did you mean `x`?`` where a name is close, else the sorted list of known names.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return "known: " + (", ".join(f"`{n}`" for n in names) if names else "none")

@@ -1,0 +1,72 @@
+"""One asyncio loop on one daemon thread: requests keep flowing while the main thread trains."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+try:
+    import uvloop as _loops
+except ImportError:  # no uvloop on Windows
+    _loops = asyncio
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Runs coroutines for synchronous callers."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop = _loops.new_event_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
+        self._thread = threading.Thread(target=self._serve, name="duologue-loop", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts a coroutine from any thread and returns its future."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine to its end and returns its result; an interrupt cancels it."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("LoopThread.run was called on the loop's own thread; await the coroutine instead")
+        future = self.submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def spawn_batch(self, coroutines: list[Coroutine[Any, Any, None]]) -> None:
+        """Starts many coroutines with one hop to the loop's thread; they report by themselves."""
+        self.loop.call_soon_threadsafe(self._spawn, coroutines)
+
+    def _spawn(self, coroutines: list[Coroutine[Any, Any, None]]) -> None:
+        for coroutine in coroutines:
+            task = self.loop.create_task(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Cancels what is running and ends the thread; closing twice does nothing."""
+        if not self._thread.is_alive():
+            return
+        self.run(self._cancel_all())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    async def _cancel_all(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.loop.shutdown_default_executor()

@@ -1,0 +1,76 @@
+"""A line that says how far a run is: a bar in a terminal, a plain line now and then in a log file."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .meter import Meter
+
+_LINE_EVERY_S = 20.0
+
+
+class ProgressLine:
+    """Shows progress together with requests and tokens per second.
+
+    Args:
+        title: What is going on.
+        total: Steps until it is done.
+        meter: Where requests are counted.
+        console: Where it is shown; standard error by default.
+    """
+
+    def __init__(self, title: str, total: int, meter: Meter, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._title, self._total, self._meter = title, total, meter
+        self._done = 0
+        self._figure = ""
+        self._paid_before = meter.total.paid
+        self._printed = self._started = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total, figures="")
+
+    def update(self, done: int, figure: str = "") -> None:
+        """Shows how many steps are done, and one figure of the caller's choice such as ``reward 0.52``."""
+        self._done = min(done, self._total)
+        self._figure = figure or self._figure
+        self._bar.update(self._task, completed=self._done, figures=self._figures())
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed >= _LINE_EVERY_S:
+            self._printed = now
+            self._print()
+
+    def _figures(self) -> str:
+        requests = self._meter.total.paid - self._paid_before
+        parts = [self._figure, f"{requests:,} requests", f"{self._meter.tokens_per_s:,.0f} tokens/s"]
+        return " · ".join(part for part in parts if part)
+
+    def _print(self) -> None:
+        seconds = time.monotonic() - self._started
+        self._console.print(
+            f"{self._title} {self._done}/{self._total} · {self._figures()} · {seconds:.0f} s", soft_wrap=True
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.update(self._task, figures=self._figures())
+        self._bar.stop()
+        if not self._console.is_terminal and error is None:
+            self._print()

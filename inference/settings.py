@@ -1,0 +1,96 @@
+"""From a mapping of settings (YAML, JSON) to a constructor call, with errors that name the near miss.
+
+Constructor signatures are the schema: YAML holds values only, and nothing here imports Hydra.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+from .errors import ConfigError, near_miss
+
+T = TypeVar("T")
+
+
+def construct(make: Callable[..., T], settings: Mapping[str, Any], where: str, **extra: Any) -> T:
+    """Calls ``make(**settings)`` after checking every name against its signature.
+
+    Args:
+        make: A class or function with named parameters.
+        settings: Values by parameter name.
+        where: The settings' place in the configuration, for the error message, such as ``interface``.
+        **extra: Arguments that the program supplies; passed only where ``make`` names them.
+
+    Returns:
+        What ``make`` returns.
+
+    Raises:
+        ConfigError: For an unknown or missing name, or a value that ``make`` refuses with TypeError or ValueError.
+    """
+    parameters = inspect.signature(make).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if not open_ended:
+        for key in settings:
+            if key not in names or key in extra:
+                choices = [n for n in names if n not in extra]
+                raise ConfigError(f"`{where}.{key}` is not a setting here: {near_miss(key, choices)}")
+    supplied = {n: v for n, v in extra.items() if n in names}
+    required = [n for n in names if parameters[n].default is inspect.Parameter.empty]
+    missing = [n for n in required if n not in settings and n not in supplied]
+    if missing:
+        raise ConfigError(f"`{where}.{missing[0]}` is missing: set it to a value")
+    try:
+        return make(**settings, **supplied)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"`{where}` was refused: {error}") from error
+
+
+def named(
+    registry: Mapping[str, str], settings: Mapping[str, Any] | str, where: str, *, custom: bool = True, **extra: Any
+) -> Any:
+    """Builds the part that ``settings["name"]`` names.
+
+    Args:
+        registry: Name to ``package.module:Class``; imported only when chosen.
+        settings: A name, or a mapping with ``name`` and constructor arguments.
+        where: The settings' place in the configuration, for error messages.
+        custom: Whether a dotted path ``package.module:Class`` is accepted as a name. False for settings that
+            come from a file that a stranger may have written.
+        **extra: Passed on to `construct`.
+
+    Returns:
+        The constructed part.
+
+    Raises:
+        ConfigError: If the name is unknown, the import fails or an argument is refused.
+    """
+    values = {"name": settings} if isinstance(settings, str) else dict(settings)
+    name = values.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"`{where}.name` is missing: {near_miss('', registry)}")
+    if name in registry:
+        return construct(load(registry[name], where), values, where, **extra)
+    if custom and ":" in name:
+        return construct(load(name, where), values, where, **extra)
+    hint = " or a dotted path `package.module:Class`" if custom else ""
+    raise ConfigError(f"`{where}.name={name}` is unknown: {near_miss(name, registry)}{hint}")
+
+
+def load(path: str, where: str) -> Callable[..., Any]:
+    """Imports ``package.module:attribute`` or ``package.module.attribute``.
+
+    A path that starts with a dot is inside this package.
+
+    Raises:
+        ConfigError: If the module or the attribute cannot be imported.
+    """
+    module, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
+    package = __name__.rpartition(".")[0].rpartition(".")[0]
+    try:
+        return getattr(import_module(module, package), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"`{where}`: cannot import `{path}`: {error}") from error

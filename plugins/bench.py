@@ -1,0 +1,89 @@
+"""Runs one judge for many dialogues at once: gathers turns into batches, retries, checks what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from ..inference.errors import CallFailed, DuologueError
+from .judge import Judge
+from .verdict import Failure, Score, Turn, Verdict
+
+
+class Bench:
+    """One judge's seat. Turns that arrive while a batch is being judged form the next one.
+
+    Args:
+        name: For error messages.
+        judge: Who scores.
+        batch_size: Turns in a batch, at most.
+        retries: Further attempts for turns whose verdict was a failure.
+    """
+
+    def __init__(self, name: str, judge: Judge, batch_size: int = 64, retries: int = 1) -> None:
+        self.name = name
+        self.judge = judge
+        self._batch_size = batch_size
+        self._retries = retries
+        self._waiting: list[tuple[Turn, asyncio.Future[Verdict]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def score(self, turn: Turn) -> Verdict:
+        """Judges one turn, together with whatever else is waiting.
+
+        Raises:
+            DuologueError: What no retry can mend: a wrong key, a missing recording, a refused setting.
+        """
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._waiting.append((turn, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        await asyncio.sleep(0)  # whoever is ready now shares the first batch
+        while self._waiting:
+            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+            batch = [(turn, future) for turn, future in batch if not future.done()]
+            try:
+                verdicts = await self._judge([turn for turn, _ in batch])
+            except BaseException as error:  # every waiter must learn of it, and nobody else will tell them
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error) if isinstance(error, Exception) else future.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for (_, future), verdict in zip(batch, verdicts, strict=True):
+                if not future.done():
+                    future.set_result(verdict)
+
+    async def _judge(self, turns: Sequence[Turn]) -> list[Verdict]:
+        verdicts = await self._attempt(turns)
+        for _ in range(self._retries):
+            again = [i for i, verdict in enumerate(verdicts) if isinstance(verdict, Failure)]
+            if not again:
+                break
+            for i, verdict in zip(again, await self._attempt([turns[i] for i in again]), strict=True):
+                verdicts[i] = verdict
+        return verdicts
+
+    async def _attempt(self, turns: Sequence[Turn]) -> list[Verdict]:
+        try:
+            verdicts = list(await self.judge.score(turns))
+        except CallFailed as error:
+            return [Failure(str(error))] * len(turns)
+        except DuologueError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
+            return [Failure(f"{type(error).__name__}: {error}")] * len(turns)
+        if len(verdicts) != len(turns):
+            return [Failure(f"returned {len(verdicts)} verdicts for {len(turns)} turns")] * len(turns)
+        return [_checked(verdict) for verdict in verdicts]
+
+
+def _checked(verdict: Verdict) -> Verdict:
+    if isinstance(verdict, Score) and not math.isfinite(verdict.value):
+        return Failure(f"the score is {verdict.value}")
+    return verdict

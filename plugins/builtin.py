@@ -1,0 +1,57 @@
+"""The built-in plugin: the judges that ship, and the weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .hookspecs import hookimpl
+from .judges import settings
+
+if TYPE_CHECKING:
+    from .manager import JudgeRegistrar
+    from .verdict import Score
+
+
+@hookimpl
+def duologue_register_judges(register: JudgeRegistrar) -> None:
+    """Offers the judges of `plugins.judges`."""
+    register.judge(
+        "rules",
+        ".plugins.judges.rules:RulesJudge",
+        config=settings.Rules,
+        summary="no repetition, a finished sentence, no banned pattern, the right format",
+    )
+    register.judge(
+        "length",
+        ".plugins.judges.length:LengthJudge",
+        config=settings.Length,
+        summary="the reply's words inside a band",
+    )
+    register.judge(
+        "reference",
+        ".plugins.judges.reference:ReferenceJudge",
+        config=settings.Reference,
+        summary="semantic similarity to the hidden reference answer, by MiniLM",
+    )
+    register.judge(
+        "chrf",
+        ".plugins.judges.chrf:ChrfJudge",
+        config=settings.Chrf,
+        summary="character n-gram overlap with the hidden reference answer, by sacrebleu",
+    )
+    register.judge(
+        "llm",
+        ".plugins.judges.llm:LLMJudge",
+        config=settings.LLM,
+        summary="0 to 10 by a judge model",
+    )
+
+
+@hookimpl(trylast=True)
+def duologue_reward(verdicts: Mapping[str, Score], weights: Mapping[str, float]) -> float:
+    """The weighted sum; the weight of judges that abstained is spread over the others in proportion."""
+    present = sum(abs(weights[name]) for name in verdicts)
+    total = sum(abs(weight) for weight in weights.values())
+    scale = total / present if present else 0.0
+    return scale * sum(weights[name] * score.value for name, score in verdicts.items())

@@ -1,0 +1,54 @@
+"""What a judge is: an object with one asynchronous method, `score` or `compare`, and `aclose`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ..inference.client import InferenceClient
+from ..inference.endpoint import Endpoint
+from .verdict import Failure, Preference, Turn, Verdict
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Scores replies one by one. Batches come as large as the moment offers; order is kept."""
+
+    async def score(self, batch: Sequence[Turn]) -> Sequence[Verdict]:
+        """Returns one verdict per turn, in order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Frees what the judge holds; called once, at the end of the run."""
+        ...
+
+
+@runtime_checkable
+class PairwiseJudge(Protocol):
+    """Compares two replies to the same dialogue."""
+
+    async def compare(self, batch: Sequence[tuple[Turn, Turn]]) -> Sequence[Preference | Failure]:
+        """Returns one preference per pair, in order."""
+        ...
+
+    async def aclose(self) -> None:
+        """Frees what the judge holds; called once, at the end of the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class JudgeContext:
+    """What the program offers to a judge whose constructor has a parameter ``context``.
+
+    Attributes:
+        client: Asks endpoints; shared by the whole process.
+        endpoints: By role; a judge model is ``endpoints["judge"]``, or the assistant where none is set.
+    """
+
+    client: InferenceClient
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, role: str) -> Endpoint:
+        """The endpoint of a role; the assistant's where the role has none of its own."""
+        return self.endpoints.get(role) or self.endpoints["assistant"]

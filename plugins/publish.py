@@ -1,0 +1,36 @@
+"""Makes every judge an option of Hydra's config group ``judge``; called before a configuration is composed."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields, make_dataclass
+from dataclasses import field as dataclass_field
+
+from ..inference.errors import PluginError
+from .manager import JudgeSpec, Plugins
+
+
+def publish(registry: Plugins) -> None:
+    """Stores ``judge/<name>`` for every judge: its own settings, typed, beside ``name``, ``weight`` and ``gate``.
+
+    So ``+judge@judges.tox=toxicity judges.tox.weight=0.5`` works, with a typed error for a misspelt setting.
+
+    Raises:
+        PluginError: If a judge's config has a field without a default.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for spec in registry.judges.values():
+        store.store(group="judge", name=spec.name, node=_node(spec), provider=spec.plugin)
+
+
+def _node(spec: JudgeSpec) -> type:
+    for entry in fields(spec.config) if spec.config else ():
+        if entry.default is MISSING and entry.default_factory is MISSING:
+            raise PluginError(f"judge `{spec.name}` of `{spec.plugin}`: setting `{entry.name}` needs a default")
+    common = [
+        ("name", str, dataclass_field(default=spec.name)),
+        ("weight", float, dataclass_field(default=1.0)),
+        ("gate", bool, dataclass_field(default=False)),
+    ]
+    return make_dataclass(f"{spec.name.title()}Judge", common, bases=(spec.config,) if spec.config else ())

@@ -1,0 +1,38 @@
+"""What the lifecycle hooks are told of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One run: its command (``train``, ``evaluate``, ``run``), folder and resolved configuration."""
+
+    command: str
+    folder: Path
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RolloutStats:
+    """One rollout in figures.
+
+    Attributes:
+        index: Number of the rollout, from 0.
+        timesteps: Transitions collected so far in the run.
+        episodes: Episodes in this rollout.
+        mean_reward: Mean reward per episode; None if all of them failed.
+        scores: Mean of every judge's raw score.
+        failures: Failed episodes in this rollout, by cause.
+    """
+
+    index: int
+    timesteps: int
+    episodes: int
+    mean_reward: float | None
+    scores: Mapping[str, float]
+    failures: Mapping[str, int]

@@ -1,0 +1,120 @@
+"""One run of a command: its folder, its summary and its lifecycle hooks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..inference.errors import ConfigError, EndpointRefused
+from ..inference.meter import Meter
+from .manager import Plugins, plugins
+from .run import RunInfo
+
+SUMMARY_VERSION = 1
+"""Version of ``summary.json``'s keys; see docs/run-folder.md."""
+
+_PACKAGES = ("duologue", "openai", "gymnasium", "stable-baselines3", "torch", "numpy", "hydra-core")
+
+
+class Run:
+    """A run folder that is complete or not there.
+
+    Inside the ``with`` block results go to `folder` and to `summary`. If the block ends because the user's
+    configuration cannot work, and `keep` was not called, the folder is removed again.
+
+    Args:
+        command: ``train``, ``evaluate`` or ``run``.
+        folder: Where the results go; its parent also gets a link ``latest``.
+        config: The resolved configuration.
+        meter: What the run asked for.
+        registry: Whose hooks are called; the process's plugins by default.
+    """
+
+    def __init__(
+        self, command: str, folder: Path, config: Mapping[str, Any], meter: Meter, registry: Plugins | None = None
+    ) -> None:
+        self.info = RunInfo(command, folder, config)
+        self.summary: dict[str, Any] = {}
+        self._meter = meter
+        self._hook = (registry or plugins()).hook
+        self._kept = False
+        self._start = time.monotonic()
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.info.folder
+
+    @property
+    def config_digest(self) -> str:
+        """The first 16 hexadecimal digits of the configuration's SHA-256."""
+        return hashlib.sha256(json.dumps(self.info.config, sort_keys=True).encode()).hexdigest()[:16]
+
+    def keep(self) -> None:
+        """Says that there are results worth keeping from here on."""
+        self._kept = True
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "config.json", dict(self.info.config))
+        self._hook.duologue_run_start(run=self.info)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hook.duologue_run_end(run=self.info, error=error)
+        if isinstance(error, ConfigError | EndpointRefused) and not self._kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        status = "done" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        summary = {
+            "version": SUMMARY_VERSION,
+            "status": status,
+            "command": self.info.command,
+            "seed": self.info.config.get("seed"),
+            "config_digest": self.config_digest,
+            "versions": versions(),
+            "wall_s": round(time.monotonic() - self._start, 1),
+            **self._meter.summary(),
+            **({"error": f"{error}" or type(error).__name__} if error is not None else {}),
+            **self.summary,
+        }
+        write_json(self.folder / "summary.json", summary)
+        self._point_latest()
+
+    def _point_latest(self) -> None:
+        link = self.folder.parent / "latest"
+        fresh = link.with_name(f".latest-{os.getpid()}")
+        try:
+            fresh.symlink_to(self.folder.name)
+            fresh.replace(link)
+        except OSError:  # no links on this file system: a convenience less
+            fresh.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON so that readers see the old file or the new one, never half of it."""
+    half = path.with_name(path.name + ".partial")
+    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    half.replace(path)

@@ -1,0 +1,73 @@
+"""What a judge sees and what it may say. A failure is never a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ..inference.completion import Message
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant reply in its dialogue, as judges see it.
+
+    Attributes:
+        messages: The dialogue before the reply, the scenario's system prompt included; never the interface's
+            directives.
+        reply: What the assistant said.
+        reference: A good answer, hidden from the assistant; None if the scenario has none.
+        scenario_id: Which scenario it was.
+        tags: The scenario's tags.
+        hidden: Facts that neither the assistant nor the policy sees.
+        finish_reason: ``stop``, or ``length`` if the reply was cut.
+        index: The turn's number in its dialogue, from 0.
+        last: Whether the dialogue ends with this turn.
+    """
+
+    messages: tuple[Message, ...]
+    reply: str
+    reference: str | None = None
+    scenario_id: str = ""
+    tags: tuple[str, ...] = ()
+    hidden: Mapping[str, Any] = field(default_factory=dict)
+    finish_reason: str = "stop"
+    index: int = 0
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Score:
+    """A judge's number, higher is better; the judge's docstring gives its range."""
+
+    value: float
+    components: Mapping[str, float] = field(default_factory=dict)
+    rationale: str = ""
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Abstain:
+    """The judge has nothing to say of this turn, and that is no fault: a reference judge without a reference."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The judge should have had something to say and could not: it crashed, or its answer cannot be read."""
+
+    error: str
+
+
+Verdict: TypeAlias = Score | Abstain | Failure
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which of two replies a pairwise judge prefers, in the order in which it saw them."""
+
+    winner: Literal["first", "second", "tie"]
+    rationale: str = ""
+    cost_usd: float = 0.0
