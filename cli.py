@@ -71,6 +71,7 @@ def usage() -> str:
 def _with_hydra(name: str, overrides: Sequence[str]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
     from .plugins.manager import plugins
@@ -86,18 +87,20 @@ def _with_hydra(name: str, overrides: Sequence[str]) -> None:
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             _function(COMMANDS[name].target)(values, _shown(folder))
         except BaseException as error:
-            _remove_if_empty(folder)
+            _remove_if_empty(_shown(folder))
             failures.append(error)
-            raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN or not isinstance(error, Exception):
+                raise  # for what is raised here Hydra prints a line that names the job: of use only among many
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and `_guarded` words them
     sys.argv = [f"duologue {name}", *overrides]
     try:
         job()
     except Exception:
-        if failures:  # a multirun wraps what its job raised
-            raise failures[0] from None
-        raise
+        if not failures:
+            raise
+    if failures:  # as they were raised: a multirun wraps them
+        raise failures[0] from None
 
 
 def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
@@ -133,12 +136,31 @@ def _guarded(action: Callable[[], None]) -> None:
 
 
 def _worded(error: Exception) -> str:
-    """Hydra's message on one line, its hints kept, its advice about tracebacks left out."""
+    """Hydra's message on one line: the setting's full name, what is wrong, the near miss."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
+
+    from .inference.errors import near_miss
+
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [
-        line for line in lines if not line.startswith(("Set the environment variable", "full_key:", "object_type="))
-    ]
-    return " ".join(kept)
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"the group `{group}` has no `{name}`: {near_miss(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"`{error.override}` cannot be read: write name=value, and 'name=\"value\"' around special characters"
+    if isinstance(error, MissingMandatoryValue):
+        return f"`{error.full_key}` is missing: set it to a value"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        known = cause.parent_node if isinstance(cause.parent_node, Mapping) else ()
+        names = [str(name) for name in known if name != "hydra"]
+        return f"`{cause.full_key}` is not in the configuration: {near_miss(str(cause.key), names)} {lines[-1]}"
+    reason = [str(cause).splitlines()[0]] if cause is not None and str(cause) else []
+    return ": ".join([" ".join(line for line in lines if not line.startswith(_NOISE)), *reason])
+
+
+_NOISE = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
+"""How those lines of Hydra's begin that help nobody who only mistyped a setting."""
 
 
 def _fail(message: str) -> None:
@@ -152,10 +174,16 @@ def _shown(folder: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return
+    """Removes the folder and those above it, below where we are, that it leaves empty."""
+    for place in (folder, *folder.parents):
+        try:
+            if place.is_absolute() and place != folder:
+                return
+            place.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty; or where we are
+            return
 
 
 def _list_judges() -> None:

@@ -70,15 +70,16 @@ class DialoguePPO(PPO):
         self.max_failure_fraction = max_failure_fraction
         self.mean_length = 1.0
         self.next_episode = 0
-        self.failures: Counter[str] = Counter()
+        self.failures: dict[str, int] = {}
         self._collector: Collector | None = None
+        self._ticker = _Ticker(self)
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
         super().__init__(policy, env, **options)
         if not isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
             raise ConfigError(f"the PPO agent needs discrete actions, and this interface has {self.action_space}")
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collector"]
+        return [*super()._excluded_save_params(), "_collector", "_ticker"]
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.env, DialogueVecEnv):
@@ -97,12 +98,12 @@ class DialoguePPO(PPO):
         assert isinstance(rollout_buffer, EpisodeBuffer)
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
-        ticker = _Ticker(self, callback, env.num_envs)
+        ticker = self._ticker.start(callback)
         n_episodes = max(1, round(n_rollout_steps * env.num_envs / self.mean_length))
         collector = self._ready_collector(env)
         played, failures = collector.collect(n_episodes, self._act, ticker.add)
         self.next_episode = collector.next_episode
-        self.failures += failures
+        self.failures = dict(Counter(self.failures) + failures)
         if ticker.stopped:
             return False
         if not played:
@@ -116,7 +117,7 @@ class DialoguePPO(PPO):
 
     def _ready_collector(self, env: DialogueVecEnv) -> Collector:
         if self._collector is None or self._collector.task is not env.task:
-            noise = 1 if isinstance(self.action_space, spaces.Discrete) else len(self.action_space.nvec)
+            noise = len(self.action_space.nvec) if isinstance(self.action_space, spaces.MultiDiscrete) else 1
             self._collector = Collector(
                 env.task, env.num_envs, self.seed or 0, noise, max_failure_fraction=self.max_failure_fraction
             )
@@ -168,15 +169,22 @@ class DialoguePPO(PPO):
 class _Ticker:
     """Calls `callback.on_step` once per n_envs transitions, so that frequencies mean what they mean for `PPO`."""
 
-    def __init__(self, agent: DialoguePPO, callback: BaseCallback, n: int) -> None:
-        self._agent, self._callback, self._n = agent, callback, n
+    def __init__(self, agent: DialoguePPO) -> None:
+        self._agent = agent
+        self._callback: BaseCallback | None = None
         self._infos: list[dict[str, Any]] = []
         self._dones: list[bool] = []
         self._rewards: list[float] = []
         self.stopped = False
 
+    def start(self, callback: BaseCallback) -> _Ticker:
+        """Begins a rollout; transitions that the last one left over count towards the next call."""
+        self._callback, self.stopped = callback, False
+        return self
+
     def add(self, played: Played, transition: Transition) -> bool:
         """Counts a transition; returns false once the callback asked to stop."""
+        assert self._callback is not None
         done = transition.terminated or transition.truncated
         info = dict(transition.info)
         if done:
@@ -184,8 +192,8 @@ class _Ticker:
         self._infos.append(info)
         self._dones.append(done)
         self._rewards.append(transition.reward)
-        if len(self._infos) == self._n:
-            self._agent.num_timesteps += self._n
+        if len(self._infos) == self._agent.n_envs:
+            self._agent.num_timesteps += self._agent.n_envs
             values = {"infos": self._infos, "dones": np.array(self._dones), "rewards": np.array(self._rewards)}
             self._callback.update_locals(values)
             self.stopped = not self._callback.on_step()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import queue
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -128,13 +128,13 @@ class Collector:
         failures: Counter[str] = Counter()
         try:
             while todo or playing:
-                starts = []
+                starts = {}
                 while idle and todo:
                     episode, attempt = todo.popleft()
                     slot = idle.pop()
                     playing[slot] = (Played(episode), attempt)
-                    starts.append(self._start(slot, episode))
-                self.task.client.thread.spawn_batch(starts)
+                    starts[slot] = self._start(slot, self._dialogues[slot], episode)
+                self._spawn(starts)
                 waiting = []
                 for item in self._drain():
                     played, attempt = playing[item.slot]
@@ -170,35 +170,37 @@ class Collector:
             ]
         )
         actions = act([observation for _, _, observation in waiting], noise)
-        steps = []
+        steps = {}
         for (slot, played, observation), action in zip(waiting, actions, strict=True):
             played.observations.append(observation)
             played.actions.append(action)
-            steps.append(self._advance(slot, action))
-        self.task.client.thread.spawn_batch(steps)
+            steps[slot] = self._advance(slot, self._dialogues[slot], action)
+        self._spawn(steps)
 
-    async def _start(self, slot: int, episode: Episode) -> None:
-        try:
-            observation, _ = await self._dialogues[slot].reset(episode)
-            self._ready.put(_Ready(slot, observation))
-        except EpisodeFailed as error:
-            self._ready.put(_Ready(slot, failed=error))
-        except BaseException as error:  # the main thread must learn of it: nobody else awaits this task
-            self._ready.put(error)
-            if not isinstance(error, Exception):
-                raise
+    async def _start(self, slot: int, dialogue: Dialogue, episode: Episode) -> _Ready:
+        observation, _ = await dialogue.reset(episode)
+        return _Ready(slot, observation)
 
-    async def _advance(self, slot: int, action: Any) -> None:
-        try:
-            transition = await self._dialogues[slot].step(action)
-            over = transition.terminated or transition.truncated
-            self._ready.put(_Ready(slot, None if over else transition.observation, transition))
-        except EpisodeFailed as error:
-            self._ready.put(_Ready(slot, failed=error))
-        except BaseException as error:
-            self._ready.put(error)
-            if not isinstance(error, Exception):
-                raise
+    async def _advance(self, slot: int, dialogue: Dialogue, action: Any) -> _Ready:
+        transition = await dialogue.step(action)
+        over = transition.terminated or transition.truncated
+        return _Ready(slot, None if over else transition.observation, transition)
+
+    def _spawn(self, work: dict[int, Coroutine[Any, Any, _Ready]]) -> None:
+        """Starts the work of several slots with one hop to the loop's thread."""
+        sink = self._ready
+
+        async def report(slot: int, job: Coroutine[Any, Any, _Ready]) -> None:
+            try:
+                sink.put(await job)
+            except EpisodeFailed as error:
+                sink.put(_Ready(slot, failed=error))
+            except BaseException as error:  # the main thread must learn of it: nobody else awaits this task
+                sink.put(error)
+                if not isinstance(error, Exception):
+                    raise
+
+        self.task.client.thread.spawn_batch([report(slot, job) for slot, job in work.items()])
 
     def _drain(self) -> list[_Ready]:
         """Waits for the first dialogue that is ready and takes along all others that are."""

@@ -22,9 +22,9 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
+from ..plugins.lifecycle import RolloutStats
 from ..plugins.manager import plugins
-from ..plugins.run import RolloutStats
-from ..plugins.runs import Run, versions
+from ..plugins.run_folder import Run, versions
 from .bundle import NETWORKS, network_name, save_bundle
 from .ppo import DialoguePPO
 from .vec_env import DialogueVecEnv

@@ -10,7 +10,7 @@ from typing import Any
 from ..inference.completion import Completion, Message
 from ..inference.errors import CallFailed, DuologueError
 from ..plugins.reward import Judged
-from ..plugins.verdict import Turn
+from ..plugins.verdict import Failure, Turn
 from .episodes import Episode
 from .interfaces.base import Request
 from .observation import Observation
@@ -23,12 +23,15 @@ class EpisodeFailed(DuologueError):
     """A dialogue cannot go on because a call or a judge failed; the others are not concerned.
 
     Attributes:
-        cause: ``assistant``, ``user`` or the judge's name, for counting.
+        cause: ``assistant``, ``user``, ``encoder``, ``reward`` or the judge's name, for counting.
     """
 
     def __init__(self, cause: str, message: str) -> None:
-        super().__init__(f"{cause}: {message}")
+        super().__init__(cause, message)  # both, so that it can be pickled
         self.cause = cause
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ class Dialogue:
             EpisodeFailed: If a call failed.
             DuologueError: What no retry can mend.
         """
+        self._over = True  # until the first turn is open
         self._scenario = scenario = episode.scenario
         system = scenario.system if scenario.system is not None else self.task.system
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
-        self._over = False
         observation = await self._open_turn()
+        self._over = False
         return observation, {"scenario": scenario.id, "episode_number": episode.number, "draw": episode.draw}
 
     async def step(self, action: Any) -> Transition:
@@ -105,7 +109,7 @@ class Dialogue:
             state.messages.append({"role": "user", "content": answer})
         if terminated or truncated:
             state.proposals = ()
-            observation = await self._closing_observation()
+            observation = await self._observe()
         else:
             observation = await self._open_turn()
             self._over = False
@@ -114,14 +118,13 @@ class Dialogue:
 
     async def _open_turn(self) -> Observation:
         self.state.proposals = await self._ask(self.task.interface.propose(self.state))
-        return await self._observer.observe(self.state)
+        return await self._observe()
 
-    async def _closing_observation(self) -> Observation:
-        """The state as it was left; what an interface would have proposed next is not asked for, and stays zero."""
-        observation = {name: space.low * 0 for name, space in self._observer.space.spaces.items()}  # type: ignore[attr-defined]
-        if not self.task.interface.two_phase:
-            observation |= await self._observer.observe(self.state)
-        return observation
+    async def _observe(self) -> Observation:
+        try:
+            return await self._observer.observe(self.state)
+        except CallFailed as error:
+            raise EpisodeFailed("encoder", str(error)) from error
 
     async def _ask(self, requests: Sequence[Request]) -> list[Completion]:
         task, state = self.task, self.state
@@ -141,16 +144,17 @@ class Dialogue:
                 )
             )
         except CallFailed as error:
-            self._over = True
             raise EpisodeFailed("assistant", str(error)) from error
 
     async def _judge(self, turn: Turn) -> Judged:
         if self.task.reward is None:
             return Judged(0.0)
         judged = await self.task.reward.judge(turn)
+        for name, verdict in judged.verdicts.items():
+            if isinstance(verdict, Failure):
+                raise EpisodeFailed(name, verdict.error)
         if judged.reward is None:
-            cause, _, message = (judged.failure or "reward: no verdict").partition(": ")
-            raise EpisodeFailed(cause, message)
+            raise EpisodeFailed("reward", judged.failure or "no verdict")
         return judged
 
     async def _answer(self) -> str | None:
@@ -171,6 +175,7 @@ class Dialogue:
             hidden=scenario.hidden,
             finish_reason=completion.finish_reason,
             index=index,
+            last=scripted_end or index + 1 >= self.task.max_turns,
         )
 
     def _info(self, action: Any, completion: Completion, judged: Judged) -> dict[str, Any]:
@@ -180,6 +185,6 @@ class Dialogue:
             "action": self.task.interface.describe(action),
             "reply": completion.text,
             "finish_reason": completion.finish_reason,
-            "messages": tuple(self.state.messages),
+            "messages": tuple(message.copy() for message in self.state.messages),  # users keep what they are given
             **{f"reward/{name}": float(value) for name, value in judged.scores.items()},
         }

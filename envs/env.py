@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import gymnasium as gym
@@ -42,7 +43,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
 
     ## Rewards
     The weighted sum of the judges' scores for the turn. With the default judges: `reference` in [-1, 1], plus 0.1
-    times `rules` and 0.1 times `length`, each in [0, 1].
+    times `rules` and 0.3 times `length`, each in [0, 1].
 
     ## Episode End
     Termination: the user has nothing left to say. Truncation: `max_turns` assistant turns were made.
@@ -131,7 +132,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
     def _by_id(self, name: str) -> Any:
         scenarios = {scenario.id: scenario for scenario in self.task.scenarios}
         if name not in scenarios:
-            raise ConfigError(f"there is no scenario `{name}` in this split: {near_miss(name, list(scenarios)[:50])}")
+            known = difflib.get_close_matches(name, scenarios, n=1) or list(scenarios)[:50]
+            raise ConfigError(f"there is no scenario `{name}` in this split: {near_miss(name, known)}")
         return scenarios[name]
 
 

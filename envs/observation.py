@@ -10,7 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from ..inference.encoders import Encoder
-from .interfaces.base import ActionInterface
+from .interfaces.base import ActionInterface, Features
 from .state import DialogueState
 
 Observation = dict[str, npt.NDArray[np.float32]]
@@ -46,15 +46,24 @@ class Observer:
         return spaces.Dict({**own, **self.interface.observation_space(self.encoder)})
 
     async def observe(self, state: DialogueState) -> Observation:
-        """The observation of a state; new arrays at every call."""
+        """The observation of a state; new arrays at every call.
+
+        After the last turn a two-phase interface has proposed nothing, and its boxes are zero.
+        """
         turns = [m["content"] for m in state.messages if m["role"] != "system"]
         vectors = await self.encoder.encode([*turns, state.user_message])
         return {
             "message": vectors[-1].clip(-1, 1),
             "history": vectors[:-1].mean(axis=0).clip(-1, 1),
             "scalars": _scalars(state),
-            **await self.interface.features(state, self.encoder),
+            **await self._features(state),
         }
+
+    async def _features(self, state: DialogueState) -> Features:
+        if self.interface.two_phase and not state.proposals:
+            boxes = self.interface.observation_space(self.encoder)
+            return {name: np.zeros(box.shape, np.float32) for name, box in boxes.items()}
+        return await self.interface.features(state, self.encoder)
 
 
 def _scalars(state: DialogueState) -> npt.NDArray[np.float32]:

@@ -23,7 +23,7 @@ SYSTEM = "Answer in one or two short sentences."
 DEFAULT_JUDGES: Mapping[str, Any] = {
     "reference": {"name": "reference", "weight": 1.0},
     "rules": {"name": "rules", "weight": 0.1},
-    "length": {"name": "length", "weight": 0.1},
+    "length": {"name": "length", "weight": 0.3, "low": 20, "high": 40},
 }
 
 
@@ -66,6 +66,11 @@ class Task:
             raise ConfigError(f"`env.max_turns` must be at least 1, not {self.max_turns}")
         if not self.scenarios:
             raise ConfigError("a task needs at least one scenario")
+        Curriculum(self.scenarios, self.draws)  # refuses bad `draws` now rather than at the first reset
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task:
+        """Itself: Gymnasium copies an environment's arguments deeply, and calls under way cannot be copied."""
+        return self
 
     @property
     def observer(self) -> Observer:
@@ -121,6 +126,8 @@ class Task:
         """
         client = client or InferenceClient.shared()
         endpoints = endpoints or {"assistant": embedded_endpoint()}
+        if "assistant" not in endpoints:
+            raise ConfigError("`endpoints` holds no `assistant`: it names the model that answers")
         if not isinstance(interface, ActionInterface):
             interface = make_interface(interface)
         if not isinstance(encoder, Encoder):

@@ -7,8 +7,9 @@ train` uses. This one is for every other library that takes a Gymnasium vector e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +26,7 @@ from .task import Task
 Started = tuple[Observation, dict[str, Any]]
 Outcome = tuple[Transition | None, Started | None]
 Flags = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 
 class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -51,11 +53,11 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         **parts: Any,
     ) -> None:
-        if max_episode_steps is not None:
-            parts["max_turns"] = max_episode_steps
         if render_mode is not None:
             raise ConfigError("the vector environment does not render: use `gymnasium.make` for one dialogue")
         self.task = task_from(task, parts)
+        if max_episode_steps is not None:
+            self.task = replace(self.task, max_turns=max_episode_steps)
         self.num_envs = num_envs
         self.mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self.mode}
@@ -148,7 +150,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 return transition, (await self.begin([i]))[i]
             return transition, None
 
-        return await asyncio.gather(*(one(i) for i in range(self.num_envs)))
+        return await _all(one(i) for i in range(self.num_envs))
 
     async def begin(self, copies: Sequence[int]) -> dict[int, Started]:
         """Starts the next episode of each of these copies."""
@@ -157,7 +159,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             seed, first, stride = self._seeds[i]
             episodes.append(self.task.curriculum.episode(seed, first + self._played[i] * stride))
             self._played[i] += 1
-        started = await asyncio.gather(*(self._dialogues[i].reset(e) for i, e in zip(copies, episodes, strict=True)))
+        started = await _all(self._dialogues[i].reset(e) for i, e in zip(copies, episodes, strict=True))
         return dict(zip(copies, started, strict=True))
 
     def _seed_all(self, seed: int | Sequence[int | None]) -> None:
@@ -175,3 +177,12 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         out = create_empty_array(self.single_observation_space, self.num_envs)
         assert isinstance(out, dict)
         return concatenate(self.single_observation_space, self._observations, out)
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Waits for every one, then raises the first error: a dialogue left behind would go on into its next episode."""
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]  # no exception is left among them

@@ -135,6 +135,19 @@ def _turn(scenario: Scenario, messages: tuple[Message, ...], index: int, reply: 
 KINDS = ("policy", "constants", "random", "oracle")
 
 
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Accepts a list of `KINDS`, and nothing else.
+
+    Raises:
+        ValueError: If it is empty, no list, or names an unknown kind.
+    """
+    if isinstance(kinds, str) or not kinds:
+        raise ValueError(f"`contestants` must be a list like [policy, random], not {kinds!r}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"`contestants` holds `{kind}`, which is no kind: {near_miss(str(kind), KINDS)}")
+
+
 def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Bench | None) -> list[Contestant]:
     """The contestants of an evaluation.
 
@@ -146,8 +159,10 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Be
         bench: The report's judge, if it scores replies one by one.
 
     Raises:
-        ConfigError: If a kind is unknown.
+        ValueError: If a kind is unknown.
+        ConfigError: If nobody is left.
     """
+    check_kinds(kinds)
     contestants: list[Contestant] = []
     for kind in kinds:
         if kind == "policy":
@@ -157,11 +172,13 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Be
             contestants += [PolicyContestant(f"always {name}", constant, task) for name, constant in named]
         elif kind == "random":
             contestants.append(PolicyContestant("random", RandomPolicy(task.interface.action_space), task))
-        elif kind == "oracle":
-            if bench is not None and task.interface.two_phase:
-                contestants.append(OracleContestant(task, bench))
-        else:
-            raise ConfigError(f"`evaluation.contestants`: there is no kind `{kind}`: {near_miss(kind, KINDS)}")
+        elif bench is not None and task.interface.two_phase:
+            contestants.append(OracleContestant(task, bench))
+    if not contestants:
+        raise ConfigError(
+            "`evaluation.contestants` leaves nobody to play: the oracle needs an interface with candidates and a "
+            "judge that scores replies one by one. Add `policy`"
+        )
     return contestants
 
 

@@ -6,7 +6,8 @@ duologue run seed=1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,46 @@ from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
-from ..inference.errors import ConfigError, DuologueError
+from ..inference.errors import DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.manager import plugins
-from ..plugins.runs import Run
-from .contestants import make_contestants, plain_baseline
+from ..plugins.run_folder import Run
+from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judging import Referee
 from .matches import play_matches
 from .table import headline, show_results
 
 MAX_FAILURE_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration's part ``evaluation``.
+
+    Attributes:
+        judge: The report's judge, ``name`` and its own settings.
+        split: Of which split the scenarios are.
+        limit: How many of them; None for all.
+        repeats: Independent samplings of every scenario.
+        contestants: Of `KINDS`.
+    """
+
+    judge: Mapping[str, Any]
+    split: str = "test"
+    limit: int | None = None
+    repeats: int = 1
+    contestants: Sequence[str] = KINDS
+
+    def __post_init__(self) -> None:
+        if not self.judge:
+            raise ValueError("`judge` is empty: choose one by `judge@evaluation.judge=chrf`")
+        for name in ("limit", "repeats"):
+            value = getattr(self, name)
+            if (value is not None or name == "repeats") and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
+        check_kinds(self.contestants)
 
 
 def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -41,7 +71,7 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     client = InferenceClient.from_settings(config["inference"])
     try:
-        prepared = Evaluation(config, client, config["bundle"])
+        prepared = Evaluation(config, client, config["bundle"], *check(config, client))
         with Run("evaluate", folder, config, client.meter) as run:
             prepared.play(run)
         report(run, client)
@@ -66,15 +96,28 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
     try:
         task = build_task(config, client)
         agent, network, steps = build_agent(config, task)
-        Evaluation.check(config, client)  # a mistake in the evaluation's part must not show after the training
+        checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
         with Run("run", folder, config, client.meter) as run:
             learn(agent, steps, run, client)
             bundle = save(agent, network, task, run, config)
-            Evaluation(config, client, bundle).play(run)
+            Evaluation(config, client, bundle, *checked).play(run)
         report(run, client)
         return run.summary
     finally:
         client.close()
+
+
+def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings, list[Scenario], Referee]:
+    """Everything of the evaluation that can be wrong before there is a bundle: settings, scenarios and referee.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is refused.
+    """
+    settings = construct(Settings, config["evaluation"], "evaluation")
+    scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
+    context = JudgeContext(client, endpoints_from_settings(config["inference"]))
+    judge = plugins().build(settings.judge, "evaluation.judge", context)
+    return settings, scenarios, Referee(str(settings.judge["name"]), judge)
 
 
 class Evaluation:
@@ -84,17 +127,28 @@ class Evaluation:
         config: The resolved configuration.
         client: Asks endpoints.
         bundle: The bundle's folder.
+        settings: The part ``evaluation`` of the configuration.
+        scenarios: What is played.
+        referee: Who decides; closed when everything was played.
 
     Raises:
-        ConfigError: If a name is unknown or a value is refused.
+        ConfigError: If the folder is no bundle or a value is refused.
     """
 
-    def __init__(self, config: Mapping[str, Any], client: InferenceClient, bundle: str | Path) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        client: InferenceClient,
+        bundle: str | Path,
+        settings: Settings,
+        scenarios: Sequence[Scenario],
+        referee: Referee,
+    ) -> None:
         from ..agents.bundle import load_bundle
 
         self.client = client
-        self.settings = config["evaluation"]
-        scenarios, self.referee = self.check(config, client)
+        self.settings = settings
+        self.referee = referee
         self.bundle = load_bundle(bundle, client)
         self.task = Task(
             client=client,
@@ -105,40 +159,31 @@ class Evaluation:
             **self.bundle.settings["task"],
         )
 
-    @staticmethod
-    def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[list[Scenario], Referee]:
-        """The scenarios and the referee; everything of the evaluation that can be wrong before there is a bundle."""
-        settings = config["evaluation"]
-        context = JudgeContext(client, endpoints_from_settings(config["inference"]))
-        judge = plugins().build(settings["judge"], "evaluation.judge", context)
-        scenarios = load_scenarios(config["env"]["scenarios"], settings["split"], settings["limit"])
-        if settings["repeats"] < 1:
-            raise ConfigError(f"`evaluation.repeats` must be at least 1, not {settings['repeats']}")
-        return scenarios, Referee(str(settings["judge"]["name"]), judge)
-
     def play(self, run: Run) -> None:
         """Plays all matches; the results go to ``matches.jsonl`` and to the run's summary.
 
         Raises:
             DuologueError: If more than a fifth of the matches have no result.
         """
-        contestants = make_contestants(self.settings["contestants"], self.bundle.policy, self.task, self.referee.bench)
-        total = len(self.task.scenarios) * self.settings["repeats"]
-        with ProgressLine("evaluating", total, self.client.meter) as line:
-            done = iter(range(1, total + 1))
-            tallies = self.client.run(
-                play_matches(
-                    contestants,
-                    plain_baseline(self.task),
-                    self.task.scenarios,
-                    self.settings["repeats"],
-                    self.referee,
-                    run.folder / "matches.jsonl",
-                    lambda: line.update(next(done)),
+        contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
+        total = len(self.task.scenarios) * self.settings.repeats
+        try:
+            with ProgressLine("evaluating", total, self.client.meter) as line:
+                done = iter(range(1, total + 1))
+                tallies = self.client.run(
+                    play_matches(
+                        contestants,
+                        plain_baseline(self.task),
+                        self.task.scenarios,
+                        self.settings.repeats,
+                        self.referee,
+                        run.folder / "matches.jsonl",
+                        lambda: line.update(next(done)),
+                    )
                 )
-            )
+        finally:
+            self.client.run(self.referee.aclose())
         run.keep()
-        self.client.run(self.referee.aclose())
         run.summary["results"] = [tally.summary() for tally in tallies]
         failed = sum(tally.failures for tally in tallies)
         if failed > MAX_FAILURE_FRACTION * max(1, total * len(tallies)):

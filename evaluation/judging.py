@@ -17,6 +17,8 @@ TIE_MARGIN = 1e-9
 
 Outcome = Literal["win", "tie", "loss"]
 
+_WINNERS = ("first", "second", "tie")
+
 
 @dataclass(frozen=True)
 class Match:
@@ -88,21 +90,32 @@ class Referee:
         return Match((result, result), scores=(values[0], values[1]))
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
-        try:
-            preferences = await asyncio.gather(judge.compare([(a, b)]), judge.compare([(b, a)]))
-        except CallFailed as error:
-            return Match(failure=f"{self.name}: {error}")
-        except DuologueError:
-            raise
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-            return Match(failure=f"{self.name}: {type(error).__name__}: {error}")
+        answers = await asyncio.gather(_compare(judge, a, b), _compare(judge, b, a))
         results = []
-        for (preference,), own in zip(preferences, ("first", "second"), strict=True):
-            if not isinstance(preference, Preference):
-                return Match(failure=f"{self.name}: {preference.error}")
-            results.append(0.5 if preference.winner == "tie" else float(preference.winner == own))
+        for answer, own in zip(answers, ("first", "second"), strict=True):
+            if not isinstance(answer, Preference):
+                return Match(failure=f"{self.name}: {answer.error}")
+            results.append(0.5 if answer.winner == "tie" else float(answer.winner == own))
         return Match(tuple(results))
 
     async def aclose(self) -> None:
         """Closes the judge."""
         await self._judge.aclose()
+
+
+async def _compare(judge: PairwiseJudge, first: Turn, second: Turn) -> Preference | Failure:
+    """One order of one pair; whatever a stranger's judge does wrong is a failure, never a result."""
+    try:
+        answers = list(await judge.compare([(first, second)]))
+    except CallFailed as error:
+        return Failure(str(error))
+    except DuologueError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
+        return Failure(f"{type(error).__name__}: {error}")
+    if len(answers) != 1:
+        return Failure(f"returned {len(answers)} preferences for 1 pair")
+    answer = answers[0]
+    if isinstance(answer, Failure) or (isinstance(answer, Preference) and answer.winner in _WINNERS):
+        return answer
+    return Failure(f"returned {answer!r}, not a `Preference` with the winner {', '.join(_WINNERS)}, nor a `Failure`")

@@ -10,6 +10,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+_ROUNDING = 1e-12
+"""Standard errors below this are zero: scores lie in [0, 1], and their sums carry 16 digits."""
+
 
 @dataclass(frozen=True)
 class WinRate:
@@ -76,7 +79,8 @@ def win_rate(scores: npt.ArrayLike, clusters: Sequence[Hashable], confidence: fl
     rate = float(values.mean())
     error = clustered_standard_error(values, clusters)
     count = len({str(c) for c in clusters})
-    effective = rate * (1 - rate) / error**2 if error > 0 else float(count)
+    # prompts whose means agree leave an error of 0, or of rounding, which says nothing: each then counts once
+    effective = rate * (1 - rate) / error**2 if error > _ROUNDING else float(count)
     low, high = wilson(rate, effective, confidence)
     return WinRate(rate, low, high, error, len(values), count)
 
@@ -92,4 +96,5 @@ def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, floa
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # the interval holds the rate; at 0 and 1, where they meet, only rounding could say otherwise
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))

@@ -41,6 +41,15 @@ class Recorded(NamedTuple):
     latency_s: float
 
 
+class _Batch:
+    """Answers that share one commit, and its failure, which all of their askers must hear of."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[bytes, bytes, bytes, float, float]] = []
+        self.written = False
+        self.error: CassetteError | None = None
+
+
 class Cassette:
     """Requests and answers by content.
 
@@ -59,7 +68,8 @@ class Cassette:
         self.mode: Mode = mode
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
-        self._pending: list[tuple[bytes, bytes, bytes, float, float]] = []
+        self._gather = threading.Lock()
+        self._pending = _Batch()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette")
 
     @staticmethod
@@ -90,10 +100,10 @@ class Cassette:
         try:
             with self._lock:
                 row = self._open().execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
+            if row is not None:
+                return Recorded(zlib.decompress(row[0]), row[1])
+        except (sqlite3.Error, zlib.error) as error:
             raise self._broken("read", error) from error
-        if row is not None:
-            return Recorded(zlib.decompress(row[0]), row[1])
         if self.mode == "replay":
             raise CassetteMiss(
                 f"{self.path} holds no answer for a request of this run, and `inference.cassette.mode=replay` forbids "
@@ -110,21 +120,30 @@ class Cassette:
         if self.mode == "off":
             return
         row = (key, zlib.compress(request, 1), zlib.compress(body, 1), latency_s, time.time())
-        self._pending.append(row)
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._flush)
+        with self._gather:
+            batch = self._pending
+            batch.rows.append(row)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._flush, batch)
 
-    def _flush(self) -> None:
-        rows, self._pending = self._pending, []
-        if not rows:  # an earlier flush took this caller's row along
-            return
-        try:
-            with self._lock, self._open() as connection:
-                connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
-        except sqlite3.Error as error:
-            raise self._broken("written", error) from error
+    def _flush(self, batch: _Batch) -> None:
+        if not batch.written:  # else an earlier flush took this caller's row along
+            with self._gather:
+                self._pending = _Batch()
+            batch.written = True
+            try:
+                with self._lock, self._open() as connection:
+                    connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", batch.rows)
+            except sqlite3.Error as error:
+                batch.error = self._broken("written", error)
+                batch.error.__cause__ = error
+            except CassetteError as error:
+                batch.error = error
+        if batch.error is not None:
+            raise batch.error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            connection = None
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
@@ -133,6 +152,8 @@ class Cassette:
                 connection.execute(_SCHEMA)
                 connection.commit()
             except (OSError, sqlite3.Error) as error:
+                if connection is not None:
+                    connection.close()
                 raise self._broken("opened", error) from error
             self._connection = connection
         return self._connection
@@ -145,8 +166,13 @@ class Cassette:
 
     def __len__(self) -> int:
         """The number of answers kept."""
-        with self._lock:
-            return int(self._open().execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+        if self.mode == "off":
+            return 0
+        try:
+            with self._lock:
+                return int(self._open().execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+        except sqlite3.Error as error:
+            raise self._broken("read", error) from error
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""

@@ -154,7 +154,7 @@ def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> tu
     """Decodes the body of ``/embeddings`` into one vector per text, in order, and the tokens billed.
 
     Raises:
-        CallFailed: If the body does not hold exactly one embedding per text.
+        CallFailed: If the body does not hold exactly one embedding per text, all of one length.
     """
     try:
         decoded = _EMBEDDINGS.decode(body)
@@ -164,4 +164,6 @@ def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> tu
     vectors = {item.index: item.embedding for item in decoded.data}
     if sorted(vectors) != list(range(len(texts))):
         raise CallFailed(f"{endpoint.base_url} returned {len(vectors)} embeddings for {len(texts)} texts")
+    if len({len(vector) for vector in vectors.values()}) > 1:
+        raise CallFailed(f"{endpoint.base_url} returned embeddings of different lengths")
     return [vectors[i] for i in range(len(texts))], (decoded.usage or _Usage()).prompt_tokens

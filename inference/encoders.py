@@ -61,10 +61,12 @@ class Encoder(ABC):
         Returns:
             Array of shape (len(texts), dim), float32, rows of unit length.
         """
-        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        # what is known is held on to: another batch may push it out of the cache while this one waits
+        known = {text: self._cache[text] for text in texts if text in self._cache}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
         fresh = dict(zip(new, await self._encode_new(new), strict=True)) if new else {}
         self._cache.update(fresh)
-        rows = [fresh[text] if text in fresh else self._cache[text] for text in texts]
+        rows = [fresh[text] if text in fresh else known[text] for text in texts]
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
@@ -218,6 +220,9 @@ class EndpointEncoder(Encoder):
         batch_size: int = 64,
     ) -> None:
         super().__init__()
+        for name, value in (("dim", dim), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, not {value}")
         self.endpoint = construct(
             Endpoint, {"base_url": base_url, "model": model, "api_key_env": api_key_env}, "encoder"
         )

@@ -14,6 +14,9 @@ from .settings import construct
 EMBEDDED = "embedded"
 """The scheme of addresses that `inference.embedded` serves from this machine."""
 
+NO_KEY = "none"
+"""Sent where a server asks for no key: the client library insists on one."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -93,10 +96,15 @@ class Endpoint:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https", EMBEDDED) or not parts.netloc:
             raise ValueError(f"`base_url` must be like https://host/v1, not {self.base_url!r}")
+        _ = parts.port  # raises ValueError itself, with the reason
         if parts.username or parts.password:
             raise ValueError("`base_url` must not hold a password; name a variable in `api_key_env`")
-        if self.max_concurrency < 1:
-            raise ValueError(f"`max_concurrency` must be at least 1, not {self.max_concurrency}")
+        for name, least in (("max_concurrency", 1), ("max_retries", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, not {getattr(self, name)}")
+        for name in ("timeout_s", "deadline_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be above 0, not {getattr(self, name)}")
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
 
     @classmethod
@@ -131,15 +139,19 @@ class Endpoint:
             this machine and the variable is not set.
 
         Raises:
-            EndpointRefused: If the variable is not set or empty.
+            EndpointRefused: If the variable is not set or empty, or holds what is no key.
         """
         if self.api_key_env is None or self.embedded:
-            return "none"
+            return NO_KEY
         key = os.environ.get(self.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise EndpointRefused(
+                f"the key in `{self.api_key_env}` holds a character that no request can carry: copy it again"
+            )
         if key:
             return key
         if urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
-            return "none"
+            return NO_KEY
         raise EndpointRefused(
             f"no API key for {self.base_url}: the environment variable `{self.api_key_env}` is not set. "
             f"Run `export {self.api_key_env}=…`, or set `api_key_env` to the variable that holds the key, "

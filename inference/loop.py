@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 try:
-    import uvloop as _loops
+    import uvloop
 except ImportError:  # no uvloop on Windows
-    _loops = asyncio
+    uvloop = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class LoopThread:
     """Runs coroutines for synchronous callers."""
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop = _loops.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = (uvloop or asyncio).new_event_loop()
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
         self._thread = threading.Thread(target=self._serve, name="duologue-loop", daemon=True)
         self._thread.start()

@@ -37,7 +37,7 @@ def construct(make: Callable[..., T], settings: Mapping[str, Any], where: str, *
         for key in settings:
             if key not in names or key in extra:
                 choices = [n for n in names if n not in extra]
-                raise ConfigError(f"`{where}.{key}` is not a setting here: {near_miss(key, choices)}")
+                raise ConfigError(f"`{where}.{key}` is not a setting here: {near_miss(str(key), choices)}")
     supplied = {n: v for n, v in extra.items() if n in names}
     required = [n for n in names if parameters[n].default is inspect.Parameter.empty]
     missing = [n for n in required if n not in settings and n not in supplied]
@@ -86,11 +86,14 @@ def load(path: str, where: str) -> Callable[..., Any]:
     A path that starts with a dot is inside this package.
 
     Raises:
-        ConfigError: If the module or the attribute cannot be imported.
+        ConfigError: If the module or the attribute cannot be imported, or is nothing that can be called.
     """
     module, _, attribute = path.partition(":") if ":" in path else path.rpartition(".")
     package = __name__.rpartition(".")[0].rpartition(".")[0]
     try:
-        return getattr(import_module(module, package), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
+        found: Callable[..., Any] = getattr(import_module(module, package), attribute)
+    except (ImportError, AttributeError, ValueError) as error:  # ValueError: no module before the colon
         raise ConfigError(f"`{where}`: cannot import `{path}`: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"`{where}`: `{path}` is no class or function")
+    return found

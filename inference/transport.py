@@ -9,7 +9,7 @@ import httpx2
 import openai
 
 from .embedded import embedded_urls
-from .endpoint import Endpoint
+from .endpoint import NO_KEY, Endpoint
 from .errors import CallFailed, EndpointRefused
 
 _CONNECT_S = 60.0
@@ -33,19 +33,27 @@ class Transport:
             CallFailed: If the retries are used up.
         """
         url = await self._address(endpoint)
-        client = self._client(endpoint, url)
         self._load[url] = self._load.get(url, 0) + 1
         try:
+            client = self._client(endpoint, url)
             response = await client.post(
                 path,
                 content=content,
                 cast_to=httpx2.Response,
-                options={"headers": {"Content-Type": "application/json"}},
+                options={
+                    "headers": {"Content-Type": "application/json"},
+                    "max_retries": endpoint.max_retries,
+                    "timeout": httpx2.Timeout(endpoint.timeout_s, connect=_CONNECT_S),
+                },
             )
             self._answered.add(endpoint.base_url)
             return response.content
         except openai.APIError as error:
             raise self._translate(error, endpoint) from error
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise EndpointRefused(
+                f"`base_url` is no address that can be asked: {endpoint.base_url} ({error})"
+            ) from error
         finally:
             self._load[url] -= 1
 
@@ -66,20 +74,15 @@ class Transport:
         client = self._clients.get((url, key))
         if client is None:
             limits = httpx2.Limits(max_connections=max(endpoint.max_concurrency, 100), keepalive_expiry=4.0)
-            timeout = httpx2.Timeout(endpoint.timeout_s, connect=_CONNECT_S)
             client = openai.AsyncOpenAI(
-                api_key=key,
-                base_url=url,
-                max_retries=endpoint.max_retries,
-                timeout=timeout,
-                http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
+                api_key=key, base_url=url, http_client=openai.DefaultAioHttpClient(limits=limits)
             )
             self._clients[url, key] = client
         return client
 
     def _translate(self, error: openai.APIError, endpoint: Endpoint) -> EndpointRefused | CallFailed:
         where = f"{endpoint.base_url} (model `{endpoint.model}`)"
-        said = _said(error)
+        said = _said(error, endpoint.api_key())
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 cure = f"check the key in `{endpoint.api_key_env}`" if endpoint.api_key_env else "set `api_key_env`"
@@ -105,8 +108,10 @@ class Transport:
                 )
 
 
-def _said(error: openai.APIError) -> str:
-    """The server's own words on one line, or the cause of a failed connection."""
+def _said(error: openai.APIError, key: str) -> str:
+    """The server's own words on one line, or the cause of a failed connection; never the key, which some repeat."""
     body = error.body if isinstance(error.body, dict) else {}
     text = str(body.get("message") or error.__cause__ or error.message)
+    if key != NO_KEY:
+        text = text.replace(key, "***")
     return " ".join(text.split())[:200]

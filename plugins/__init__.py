@@ -2,9 +2,10 @@
 
 from .hookspecs import hookimpl
 from .judge import Judge, JudgeContext, PairwiseJudge
-from .manager import JudgeRegistrar, JudgeSpec, Plugins, plugins
+from .lifecycle import RolloutStats, RunInfo
+from .manager import Plugins, plugins
+from .registrar import JudgeRegistrar, JudgeSpec
 from .reward import Judged, Reward, Weighted
-from .run import RolloutStats, RunInfo
 from .verdict import Abstain, Failure, Preference, Score, Turn, Verdict
 
 __all__ = [

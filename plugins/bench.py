@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ..inference.errors import CallFailed, DuologueError
 from .judge import Judge
-from .verdict import Failure, Score, Turn, Verdict
+from .verdict import Abstain, Failure, Score, Turn, Verdict
 
 
 class Bench:
@@ -19,9 +20,16 @@ class Bench:
         judge: Who scores.
         batch_size: Turns in a batch, at most.
         retries: Further attempts for turns whose verdict was a failure.
+
+    Raises:
+        ValueError: If a batch could hold nothing, or retries are negative.
     """
 
     def __init__(self, name: str, judge: Judge, batch_size: int = 64, retries: int = 1) -> None:
+        if batch_size < 1 or retries < 0:
+            raise ValueError(
+                f"`batch_size` must be at least 1 and `retries` at least 0, not {batch_size} and {retries}"
+            )
         self.name = name
         self.judge = judge
         self._batch_size = batch_size
@@ -46,14 +54,19 @@ class Bench:
         while self._waiting:
             batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
             batch = [(turn, future) for turn, future in batch if not future.done()]
+            if not batch:
+                continue
             try:
                 verdicts = await self._judge([turn for turn, _ in batch])
             except BaseException as error:  # every waiter must learn of it, and nobody else will tell them
+                if not isinstance(error, Exception):
+                    for _, future in [*batch, *self._waiting]:
+                        future.cancel()
+                    self._waiting = []
+                    raise
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(error) if isinstance(error, Exception) else future.cancel()
-                if not isinstance(error, Exception):
-                    raise
+                        future.set_exception(error)
                 continue
             for (_, future), verdict in zip(batch, verdicts, strict=True):
                 if not future.done():
@@ -83,7 +96,14 @@ class Bench:
         return [_checked(verdict) for verdict in verdicts]
 
 
-def _checked(verdict: Verdict) -> Verdict:
-    if isinstance(verdict, Score) and not math.isfinite(verdict.value):
-        return Failure(f"the score is {verdict.value}")
-    return verdict
+def _checked(verdict: Any) -> Verdict:
+    """The verdict of a judge that may be a stranger's: what is no verdict, or no number, is a failure."""
+    if isinstance(verdict, Abstain | Failure):
+        return verdict
+    if not isinstance(verdict, Score):
+        return Failure(f"returned {type(verdict).__name__} instead of `Score`, `Abstain` or `Failure`")
+    try:
+        finite = math.isfinite(verdict.value)
+    except (TypeError, OverflowError):
+        finite = False
+    return verdict if finite else Failure(f"the score is {verdict.value!r}")

@@ -9,7 +9,7 @@ from .hookspecs import hookimpl
 from .judges import settings
 
 if TYPE_CHECKING:
-    from .manager import JudgeRegistrar
+    from .registrar import JudgeRegistrar
     from .verdict import Score
 
 
@@ -49,9 +49,13 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
 
 
 @hookimpl(trylast=True)
-def duologue_reward(verdicts: Mapping[str, Score], weights: Mapping[str, float]) -> float:
-    """The weighted sum; the weight of judges that abstained is spread over the others in proportion."""
+def duologue_reward(verdicts: Mapping[str, Score], weights: Mapping[str, float]) -> float | None:
+    """The weighted sum; the weight of judges that abstained is spread over the others in proportion.
+
+    None where only judges of weight 0 gave a score: they are there to be logged.
+    """
     present = sum(abs(weights[name]) for name in verdicts)
     total = sum(abs(weight) for weight in weights.values())
-    scale = total / present if present else 0.0
-    return scale * sum(weights[name] * score.value for name, score in verdicts.items())
+    if not present:
+        return None
+    return total / present * sum(weights[name] * score.value for name, score in verdicts.items())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from .manager import JudgeRegistrar
-    from .run import RolloutStats, RunInfo
+    from .lifecycle import RolloutStats, RunInfo
+    from .registrar import JudgeRegistrar
     from .verdict import Score, Turn
 
 PROJECT = "duologue"
@@ -36,7 +36,8 @@ def duologue_reward(turn: Turn, verdicts: Mapping[str, Score], weights: Mapping[
 
     Called once per judged turn, on the event loop's thread: it must not block. ``verdicts`` holds the scores of the
     weighted judges only, abstentions left out, and is never empty; turns with a failure do not come here, and gates
-    multiply what this hook returns. The built-in implementation (``trylast``) is the weighted sum.
+    multiply what this hook returns. The built-in implementation (``trylast``) is the weighted sum. None from all of
+    them, or a result that is not finite, counts as a failure of the turn.
     """
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -20,58 +19,7 @@ from ..inference.errors import ConfigError, PluginError, near_miss
 from ..inference.settings import construct, load
 from . import builtin, hookspecs
 from .judge import Judge, JudgeContext, PairwiseJudge
-
-BLOCK = "DUOLOGUE_BLOCK_PLUGINS"
-RESERVED = {"name", "weight", "gate"}
-
-
-@dataclass(frozen=True)
-class JudgeSpec:
-    """One entry of the table of judges.
-
-    Attributes:
-        name: What configurations call it.
-        target: ``package.module:Class``.
-        config: Dataclass of the constructor's arguments, all with defaults; None if there are none.
-        summary: One line for listings.
-        plugin: Who registered it.
-    """
-
-    name: str
-    target: str
-    config: type | None
-    summary: str
-    plugin: str
-
-
-class JudgeRegistrar:
-    """Handed to `duologue_register_judges`; collects what one plugin offers."""
-
-    def __init__(self, table: dict[str, JudgeSpec], plugin: str) -> None:
-        self._table = table
-        self._plugin = plugin
-
-    def judge(self, name: str, target: str, *, config: type | None = None, summary: str = "") -> None:
-        """Offers one judge.
-
-        Args:
-            name: What configurations call it.
-            target: ``package.module:Class``, imported only when selected.
-            config: Dataclass of its arguments, all with defaults.
-            summary: One line for listings.
-
-        Raises:
-            PluginError: If the name is taken, or the dataclass uses a reserved field.
-        """
-        if (taken := self._table.get(name)) is not None:
-            raise PluginError(
-                f"judge `{name}` is offered by both `{taken.plugin}` and `{self._plugin}`: "
-                f"leave one out with `{BLOCK}={self._plugin}`"
-            )
-        fields = set(getattr(config, "__dataclass_fields__", {}))
-        if clash := sorted(fields & RESERVED):
-            raise PluginError(f"judge `{name}` of `{self._plugin}` may not have a setting called `{clash[0]}`")
-        self._table[name] = JudgeSpec(name, target, config, summary, self._plugin)
+from .registrar import BLOCK, RESERVED, JudgeRegistrar, JudgeSpec
 
 
 class Plugins:
@@ -102,24 +50,28 @@ class Plugins:
         """Adds a plugin object, as a test or a script does.
 
         Raises:
-            PluginError: If it has a hook that does not exist.
+            PluginError: If it has a hook, or an argument of a hook, that does not exist, or is registered already.
         """
-        self.manager.register(plugin, name=name)
         try:
+            self.manager.register(plugin, name=name)
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            self.manager.unregister(plugin)
-            raise PluginError(f"plugin `{name or plugin}`: {error}") from error
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            raise PluginError(f"plugin `{name or plugin}`: {' '.join(str(error).split())}") from error
+        except ValueError as error:
+            known = self.manager.get_name(plugin) or name
+            raise PluginError(f"plugin `{name or plugin}`: there is a plugin `{known}` already") from error
         self._table = None
 
     def _load(self, point: metadata.EntryPoint) -> None:
         """Loads one installed plugin; a broken one is named and does not take the others down."""
-        if self.manager.is_blocked(point.name) or self.manager.has_plugin(point.name):
+        if self.manager.is_blocked(point.name):
             return
         dist = f"{point.dist.name} {point.dist.version}" if point.dist else "?"
         try:
             self.register(point.load(), name=point.name)
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's module does on import)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a stranger's module does on import)
             warnings.warn(
                 f"plugin `{point.name}` ({point.value}, from {dist}) was left out: {type(error).__name__}: {error}. "
                 f"Fix or uninstall it, or set `{BLOCK}={point.name}`",
@@ -135,14 +87,17 @@ class Plugins:
         """
         if self._table is None:
             table: dict[str, JudgeSpec] = {}
-            # one by one, so that an error names its plugin; pluggy calls the latest first, we want the order of loading
-            for implementation in reversed(self.hook.duologue_register_judges.get_hookimpls()):
+            # one by one and in the order of loading, so that an error names the plugin that came later
+            for implementation in self.hook.duologue_register_judges.get_hookimpls():
                 try:
                     implementation.function(JudgeRegistrar(table, implementation.plugin_name))
                 except PluginError:
                     raise
                 except Exception as error:
-                    raise PluginError(f"plugin `{implementation.plugin_name}` failed to register: {error}") from error
+                    name = implementation.plugin_name
+                    raise PluginError(
+                        f"plugin `{name}` failed to register: {error}. Fix it, or set `{BLOCK}={name}`"
+                    ) from error
             self._table = table
         return self._table
 
@@ -157,6 +112,8 @@ class Plugins:
         Raises:
             ConfigError: If there is no such judge or an argument is refused.
         """
+        if not isinstance(settings, str | Mapping):
+            raise ConfigError(f"`{where}` must be a judge's name or a mapping with `name`, not {settings!r}")
         values = {"name": settings} if isinstance(settings, str) else dict(settings)
         name = values.get("name")
         spec = self.judges.get(str(name))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields, make_dataclass
 from dataclasses import field as dataclass_field
+from typing import get_type_hints
 
 from ..inference.errors import PluginError
-from .manager import JudgeSpec, Plugins
+from .manager import Plugins
+from .registrar import JudgeSpec
 
 
 def publish(registry: Plugins) -> None:
@@ -15,22 +17,31 @@ def publish(registry: Plugins) -> None:
     So ``+judge@judges.tox=toxicity judges.tox.weight=0.5`` works, with a typed error for a misspelt setting.
 
     Raises:
-        PluginError: If a judge's config has a field without a default.
+        PluginError: If a judge's config has a field without a default, or of a type that Hydra cannot check.
     """
     from hydra.core.config_store import ConfigStore
+    from omegaconf.errors import OmegaConfBaseException
 
     store = ConfigStore.instance()
     for spec in registry.judges.values():
-        store.store(group="judge", name=spec.name, node=_node(spec), provider=spec.plugin)
+        try:
+            store.store(group="judge", name=spec.name, node=_node(spec), provider=spec.plugin)
+        except (OmegaConfBaseException, NameError) as error:
+            raise PluginError(f"judge `{spec.name}` of `{spec.plugin}`: its settings are refused: {error}") from error
 
 
 def _node(spec: JudgeSpec) -> type:
+    own = []
+    hints = get_type_hints(spec.config) if spec.config else {}
     for entry in fields(spec.config) if spec.config else ():
         if entry.default is MISSING and entry.default_factory is MISSING:
             raise PluginError(f"judge `{spec.name}` of `{spec.plugin}`: setting `{entry.name}` needs a default")
+        default = dataclass_field(default=entry.default, default_factory=entry.default_factory)
+        own.append((entry.name, hints[entry.name], default))
     common = [
         ("name", str, dataclass_field(default=spec.name)),
         ("weight", float, dataclass_field(default=1.0)),
         ("gate", bool, dataclass_field(default=False)),
     ]
-    return make_dataclass(f"{spec.name.title()}Judge", common, bases=(spec.config,) if spec.config else ())
+    # a copy, not a subclass: Hydra makes what comes from a frozen dataclass read-only
+    return make_dataclass(f"{spec.name.title()}Judge", [*own, *common])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,10 @@ class Weighted:
 
     weight: float = 1.0
     gate: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"`weight` must be a finite number, not {self.weight}")
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,13 @@ class Reward:
             reasons = "; ".join(f"{n}: {v.reason}" for n, v in verdicts.items() if isinstance(v, Abstain))
             return Judged(None, verdicts, f"every judge abstained ({reasons})")
         value = self._hook.duologue_reward(turn=turn, verdicts=weighted, weights=self.weights)
+        if value is None:
+            return Judged(None, verdicts, "no judge with a weight other than 0 gave a score")
         for name in self.gates:
             if name in scores:
                 value *= min(1.0, max(0.0, scores[name].value))
+        if not math.isfinite(value):
+            return Judged(None, verdicts, f"the reward is {value}")
         return Judged(float(value), verdicts)
 
     async def aclose(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...inference.errors import ConfigError
 from ..verdict import Abstain, Score, Turn, Verdict
 
 
@@ -13,11 +14,16 @@ class ChrfJudge:
     Args:
         word_order: 0 for chrF, 2 for chrF++.
         beta: How many times recall counts as much as precision.
+
+    Raises:
+        ConfigError: If sacrebleu is not installed.
     """
 
     def __init__(self, word_order: int = 0, beta: int = 2) -> None:
-        from sacrebleu.metrics.chrf import CHRF
-
+        try:
+            from sacrebleu.metrics.chrf import CHRF
+        except ImportError as error:
+            raise ConfigError("the judge `chrf` needs sacrebleu: run `pip install 'duologue[local]'`") from error
         self._metric = CHRF(word_order=word_order, beta=beta)
 
     async def score(self, batch: Sequence[Turn]) -> list[Verdict]:

@@ -24,27 +24,53 @@ Grade the assistant's last reply. Judge whether it is correct, helpful and well 
 Give one sentence of reasons, then on a line of its own: `Score: N`, where N is a number from 0 (useless) to 10 \
 (perfect)."""
 
-_LABELLED = re.compile(r"(?:score|rating|grade)\W{0,6}(?:is\W+)?(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?", re.IGNORECASE)
-_BARE = re.compile(r"\W*(-?\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?\W*")
+_FLAGS = re.IGNORECASE | re.VERBOSE
+_MARKDOWN = re.compile(r"[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
+_LABEL = r"""
+    (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
+      | (?<![^\W_])(?<![^\W_]_) )                    # "max_score" and "underscore" are other words
+    (?: score|rating|grade )(?!\w) [\s"'\]]*
+    (?: \( (?: [^()\n]*\b10 | (?!\s*(?:out|of|max)\b)[^()\d\n]* ) \)\s* )?  # "(0-10)", "(overall)", not "(of five)"
+"""
+_COLON = re.compile(_LABEL + "[:=\uff1a]", _FLAGS)
+_IS = re.compile(_LABEL + r"is\b(?=\s*[0-9])", _FLAGS)
+_NUMBER = r"""
+    [\s"'(\[{]* ([0-9]+(?:\.[0-9]+)?)(?![\w%+])
+    (?: \s*\(? (?:/|out\s+of|of)\s* (?:10(?:\.0+)?|ten)(?!\w) \)? )?
+"""
+_ALONE = re.compile(_NUMBER + r"""[\s.!"')\]}]* (?:\n|$)""", _FLAGS)
+_LINE = re.compile(
+    _NUMBER
+    + r"""
+    (?!\s*(?:[/%⭐★]|(?:to|or|and|out|of|in|plus|minus|point|stars?|percent|half)\b))  # "7 or so", "4 stars"
+    [^\d\n]*? (?:[.!?;](?=\s|$)|,\s*"|}|\n|$)        # nor any other figure before the sentence ends
+    """,
+    _FLAGS,
+)
 
 
 def read_score(text: str) -> float | None:
     """Reads a judge's answer.
 
+    The score is the number after the last ``Score:``, ``Rating:`` or ``Grade:`` (else ``score is``), or the number
+    that is the whole answer. Where another number could be meant, none is read: a range, another scale, a decimal
+    comma, a sign, further figures in the same sentence, a limit that is labelled as well, a thought that did not end.
+
     Args:
         text: What the judge model said.
 
     Returns:
-        The last labelled number, or the number that is the whole answer, if it lies in 0 to 10; None otherwise: an
-        answer out of range or on another scale is not a score.
+        The score if it is certain and lies in 0 to 10; None otherwise.
     """
-    labelled = _LABELLED.findall(text)
-    bare = _BARE.fullmatch(text.strip())
-    number, scale = labelled[-1] if labelled else bare.groups("") if bare else ("", "")
-    if not number or scale not in ("", "10"):
+    text = _MARKDOWN.sub(" ", text.rpartition("</think>")[2].partition("<think>")[0]).strip()
+    labels, pattern = list(_COLON.finditer(text)), _LINE
+    if not labels:
+        labels, pattern = list(_IS.finditer(text)), _ALONE
+    if any(label["limit"] for label in labels):
         return None
-    value = float(number)
-    return value if 0 <= value <= 10 else None
+    found = pattern.match(text, labels[-1].end()) if labels else _ALONE.fullmatch(text)
+    value = float(found[1]) if found else None
+    return value if value is not None and value <= 10 else None
 
 
 class LLMJudge:
@@ -66,7 +92,7 @@ class LLMJudge:
     def _check(self) -> None:
         try:
             self._fill("", "", "")
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
             raise ValueError(f"`prompt` may only hold {{question}}, {{reply}} and {{reference}}: {error}") from error
 
     def _fill(self, question: str, reply: str, reference: str) -> str:
@@ -83,6 +109,8 @@ class LLMJudge:
             answer = await self._client.chat(self._endpoint, [message], sampling=self._sampling, role="judge")
         except CallFailed as error:
             return Failure(str(error))
+        if answer.finish_reason == "length":  # "Score: 1" may have been going to be "Score: 10"
+            return Failure(f"the judge's answer was cut at {self._sampling.max_tokens} tokens: raise `max_tokens`")
         value = read_score(answer.text)
         if value is None:
             return Failure(f"the judge's answer holds no score from 0 to 10: {answer.text[-80:]!r}")

@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from ..inference.errors import ConfigError, EndpointRefused
 from ..inference.meter import Meter
+from .lifecycle import RunInfo
 from .manager import Plugins, plugins
-from .run import RunInfo
 
 SUMMARY_VERSION = 1
 """Version of ``summary.json``'s keys; see docs/run-folder.md."""
@@ -29,7 +29,7 @@ class Run:
     """A run folder that is complete or not there.
 
     Inside the ``with`` block results go to `folder` and to `summary`. If the block ends because the user's
-    configuration cannot work, and `keep` was not called, the folder is removed again.
+    configuration cannot work, and `keep` was not called, the folder is removed again, unless it held something before.
 
     Args:
         command: ``train``, ``evaluate`` or ``run``.
@@ -65,14 +65,24 @@ class Run:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._kept = any(self.folder.iterdir())  # what somebody else put there is not ours to remove
         write_json(self.folder / "config.json", dict(self.info.config))
-        self._hook.duologue_run_start(run=self.info)
+        try:
+            self._hook.duologue_run_start(run=self.info)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._hook.duologue_run_end(run=self.info, error=error)
+        try:
+            self._hook.duologue_run_end(run=self.info, error=error)
+        finally:
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
         if isinstance(error, ConfigError | EndpointRefused) and not self._kept:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
@@ -116,5 +126,5 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, value: object) -> None:
     """Writes JSON so that readers see the old file or the new one, never half of it."""
     half = path.with_name(path.name + ".partial")
-    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     half.replace(path)

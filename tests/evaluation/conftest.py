@@ -1,0 +1,18 @@
+"""Fixtures of this room: answers without a dialogue, and a pairwise judge for a plugin's place."""
+
+import pytest
+
+from duologue.envs import Scenario
+from duologue.evaluation.contestants import Answer
+from duologue.plugins import Turn
+
+
+@pytest.fixture
+def played():
+    """Makes the answer to one single-turn scenario: `played("some reply")`."""
+
+    def make(reply: str, scenario: str = "one") -> Answer:
+        turn = Turn(({"role": "user", "content": "Question?"},), reply, scenario_id=scenario)
+        return Answer(Scenario(scenario, "test", ("Question?",)), 0, (turn,), ("plain",))
+
+    return make

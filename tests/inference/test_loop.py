@@ -1,0 +1,138 @@
+import _thread
+import asyncio
+import gc
+import threading
+
+import pytest
+
+from duologue.inference.loop import LoopThread
+
+
+@pytest.fixture
+def thread():
+    made = LoopThread()
+    yield made
+    made.close()
+
+
+async def value(x):
+    await asyncio.sleep(0)
+    return x
+
+
+async def fail():
+    raise LookupError("lost")
+
+
+def test_run_returns_the_result_from_another_thread(thread):
+    async def where():
+        return threading.get_ident(), asyncio.get_running_loop()
+
+    ident, loop = thread.run(where())
+    assert ident != threading.get_ident()
+    assert loop is thread.loop
+    assert thread.run(value(3)) == 3
+
+
+def test_run_raises_what_the_coroutine_raised(thread):
+    with pytest.raises(LookupError, match="lost"):
+        thread.run(fail())
+    assert thread.run(value(1)) == 1
+
+
+def test_run_on_the_loops_own_thread_is_an_error_and_no_deadlock(thread):
+    async def within():
+        with pytest.raises(RuntimeError, match="await the coroutine instead"):
+            thread.run(value(1))
+        return await value(2)
+
+    assert thread.run(within()) == 2
+
+
+def test_run_from_many_threads(thread):
+    results = []
+    callers = [threading.Thread(target=lambda i=i: results.append(thread.run(value(i)))) for i in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(results) == list(range(8))
+
+
+def test_an_interrupt_cancels_the_coroutine(thread):
+    ended = threading.Event()
+
+    async def interrupted():
+        try:
+            _thread.interrupt_main()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        thread.run(interrupted())
+    assert ended.wait(10)
+
+
+def test_submit_does_not_wait(thread):
+    gate = threading.Event()
+
+    async def wait():
+        await asyncio.get_running_loop().run_in_executor(None, gate.wait, 10)
+        return "done"
+
+    future = thread.submit(wait())
+    assert not future.done()
+    gate.set()
+    assert future.result(10) == "done"
+
+
+def test_a_batch_of_coroutines_runs_to_its_end_although_nobody_holds_it(thread):
+    ended, all_ended = [], threading.Event()
+
+    async def one(i):
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, None)
+        gc.collect()
+        await future
+        ended.append(i)
+        if len(ended) == 5:
+            all_ended.set()
+
+    thread.spawn_batch([one(i) for i in range(5)])
+    assert all_ended.wait(10)
+    assert sorted(ended) == list(range(5))
+
+
+def test_close_cancels_what_runs_lets_it_clean_up_and_ends_the_thread():
+    thread, started, cleaned = LoopThread(), threading.Event(), []
+
+    async def forever():
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    future = thread.submit(forever())
+    assert started.wait(10)
+    thread.close()
+    assert cleaned == [True]
+    assert future.cancelled()
+    assert thread.loop.is_closed()
+    assert not [t for t in threading.enumerate() if t is thread._thread]
+
+
+def test_close_twice_does_nothing():
+    thread = LoopThread()
+    thread.close()
+    thread.close()
+
+
+def test_run_after_close_is_an_error():
+    thread = LoopThread()
+    thread.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        thread.run(value(1))
+    gc.collect()  # a coroutine that was never awaited would warn here

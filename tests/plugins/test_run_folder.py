@@ -1,0 +1,260 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from duologue.inference import Completion
+from duologue.inference.errors import CallFailed, ConfigError, EndpointRefused, ScenarioError
+from duologue.inference.meter import Meter
+from duologue.plugins import Plugins, RunInfo, hookimpl
+from duologue.plugins.run_folder import Run, write_json
+
+CONFIG = {"seed": 3, "env": {"limit": None}}
+KEYS = {
+    "version",
+    "status",
+    "command",
+    "seed",
+    "config_digest",
+    "versions",
+    "wall_s",
+    "requests",
+    "tokens",
+    "cost_usd",
+}
+
+
+class Diary:
+    """A plugin that writes down what happens, and what it finds in the run folder."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple] = []
+
+    @hookimpl
+    def duologue_run_start(self, run: RunInfo) -> None:
+        self.entries.append(("start", run, sorted(path.name for path in run.folder.iterdir())))
+
+    @hookimpl
+    def duologue_run_end(self, run: RunInfo, error: BaseException | None) -> None:
+        self.entries.append(("end", run, error))
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+def start(tmp_path, diary):
+    """Builds a run in `tmp_path/train/one` with the diary and what else is given as plugins."""
+
+    def make(*others: object, folder: Path = tmp_path / "train" / "one", meter: Meter | None = None, **config) -> Run:
+        registry = Plugins(discover=False)
+        for plugin in (diary, *others):
+            registry.register(plugin)
+        return Run("train", folder, CONFIG | config, meter or Meter(), registry)
+
+    return make
+
+
+def summary(run: Run) -> dict:
+    return json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def failing(run: Run, error: BaseException, *, keep: bool = False) -> None:
+    def block() -> None:
+        with run:
+            if keep:
+                run.keep()
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        block()
+    assert caught.value is error
+
+
+def test_the_summary_has_the_documented_keys(start):
+    with start() as run:
+        pass
+    written = summary(run)
+    assert set(written) == KEYS
+    assert (written["version"], written["status"], written["command"], written["seed"]) == (1, "done", "train", 3)
+    assert written["requests"] == {"paid": 0, "reused": 0, "failed": 0}
+    assert written["tokens"] == {"prompt": 0, "completion": 0}
+    assert written["cost_usd"] == 0
+    assert written["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"duologue", "numpy", "openai"} <= set(written["versions"])
+    assert written["wall_s"] >= 0
+
+
+def test_the_summary_counts_what_was_asked_for(start):
+    meter = Meter()
+    run = start(meter=meter)
+    with run:
+        meter.count("assistant", Completion("x", prompt_tokens=5, completion_tokens=2, cost_usd=0.5))
+        meter.count("judge", Completion("x", prompt_tokens=9, completion_tokens=9, cost_usd=9.0, reused=True))
+        meter.count_failed("judge")
+    written = summary(run)
+    assert written["requests"] == {"paid": 1, "reused": 1, "failed": 1}
+    assert written["tokens"] == {"prompt": 5, "completion": 2}
+    assert written["cost_usd"] == 0.5
+
+
+def test_results_are_part_of_the_summary(start):
+    with start() as run:
+        run.summary["results"] = [{"win_rate": 0.6}]
+    assert summary(run)["results"] == [{"win_rate": 0.6}]
+
+
+def test_the_configuration_is_written_at_the_start_and_its_digest_does_not_depend_on_the_order(start):
+    with start() as run:
+        assert json.loads((run.folder / "config.json").read_text()) == CONFIG
+    expected = hashlib.sha256(b'{"env": {"limit": null}, "seed": 3}').hexdigest()[:16]
+    assert summary(run)["config_digest"] == run.config_digest == expected
+    assert Run("train", run.folder, dict(reversed(CONFIG.items())), Meter()).config_digest == expected
+    assert start(seed=4).config_digest != expected
+
+
+def test_hooks_are_called_once_each_and_the_end_has_no_error(start, diary):
+    with start() as run:
+        assert [entry[0] for entry in diary.entries] == ["start"]
+    assert diary.entries == [("start", run.info, ["config.json"]), ("end", run.info, None)]
+    assert (run.info.command, run.info.folder, run.info.config) == ("train", run.folder, CONFIG)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("kind", [ConfigError, ScenarioError, EndpointRefused])
+def test_a_mistake_of_the_user_leaves_no_folder_unless_there_are_results_to_keep(start, diary, kind, keep):
+    run = start()
+    error = kind("wrong")
+    failing(run, error, keep=keep)
+    assert run.folder.exists() == keep
+    assert os.path.lexists(run.folder.parent / "latest") == keep
+    assert diary.entries[-1] == ("end", run.info, error)
+    if keep:
+        assert (summary(run)["status"], summary(run)["error"]) == ("failed", "wrong")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (RuntimeError("boom"), "failed", "boom"),
+        (CallFailed("weather"), "failed", "weather"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (SystemExit(1), "failed", "1"),
+        (ZeroDivisionError(), "failed", "ZeroDivisionError"),
+    ],
+)
+def test_what_ended_a_run_is_in_its_summary_and_told_to_the_hooks_once(start, diary, error, status, text):
+    run = start()
+    failing(run, error)
+    assert (summary(run)["status"], summary(run)["error"]) == (status, text)
+    assert diary.entries[1:] == [("end", run.info, error)]
+    assert (run.folder.parent / "latest").resolve() == run.folder
+
+
+def test_a_folder_that_held_something_before_is_never_removed(start, tmp_path):
+    treasure = tmp_path / "mine" / "results.csv"
+    treasure.parent.mkdir()
+    treasure.write_text("precious")
+    failing(start(folder=treasure.parent), ConfigError("wrong"))
+    assert treasure.read_text() == "precious"
+
+
+def test_an_empty_folder_that_was_made_for_the_run_is_removed_with_it(start, tmp_path):
+    (tmp_path / "made").mkdir()
+    failing(start(folder=tmp_path / "made"), ConfigError("wrong"))
+    assert not (tmp_path / "made").exists()
+
+
+def test_latest_points_to_the_run_that_ended_last_and_moves_with_the_folder(start, tmp_path):
+    for name in ("one", "two"):
+        with start(folder=tmp_path / "train" / name):
+            pass
+    link = tmp_path / "train" / "latest"
+    assert link.is_symlink()
+    assert link.readlink() == Path("two")
+    (tmp_path / "train").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "latest" / "summary.json").exists()
+
+
+def test_a_real_folder_called_latest_is_left_alone(start, tmp_path):
+    kept = tmp_path / "train" / "latest" / "notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    with start() as run:
+        pass
+    assert kept.read_text() == "mine"
+    assert summary(run)["status"] == "done"
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == ["latest", "one"]
+
+
+class FailsAtTheEnd:
+    @hookimpl
+    def duologue_run_end(self):
+        raise OSError("the tracker is gone")
+
+
+class FailsAtTheStart:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @hookimpl(trylast=True)
+    def duologue_run_start(self):
+        raise self.error
+
+
+def test_a_plugin_that_fails_at_the_end_does_not_cost_the_summary(start):
+    run = start(FailsAtTheEnd())
+    with pytest.raises(OSError, match="the tracker is gone"), run:
+        run.summary["results"] = [1]
+    assert (summary(run)["status"], summary(run)["results"]) == ("done", [1])
+
+
+def test_a_plugin_that_fails_at_the_start_ends_the_run_for_the_others_too(start, diary):
+    error = RuntimeError("no tracker")
+    run = start(FailsAtTheStart(error))
+    with pytest.raises(RuntimeError, match="no tracker"), run:
+        pytest.fail("the run began")
+    assert [entry[0] for entry in diary.entries] == ["start", "end"]
+    assert diary.entries[-1][2] is error
+    assert summary(run)["status"] == "failed"
+
+
+def test_a_plugin_that_refuses_the_configuration_leaves_no_folder(start):
+    run = start(FailsAtTheStart(ConfigError("no tracker configured")))
+    with pytest.raises(ConfigError), run:
+        pytest.fail("the run began")
+    assert not run.folder.exists()
+
+
+def test_json_that_cannot_be_written_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_write_that_stops_half_way_leaves_the_old_file_whole(tmp_path):
+    """A text that no file can hold (a lone surrogate) stops the write after the file was opened."""
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(UnicodeEncodeError):
+        write_json(path, {"a": "x" * 100_000 + "\ud800"})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_json_is_utf8_whatever_the_locale(tmp_path):
+    path = tmp_path / "x.json"
+    code = (
+        "import sys; from pathlib import Path; from duologue.plugins.run_folder import write_json; "
+        "write_json(Path(sys.argv[1]), chr(233) + chr(8230))"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-X", "utf8=0", "-c", code, str(path)], check=True, env=environment)
+    assert path.read_text(encoding="utf-8") == '"é…"\n'

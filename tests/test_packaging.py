@@ -1,0 +1,99 @@
+"""The wheel holds what the tree holds, and the tree is the package."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OUTSIDE = {"tests", "docs", "examples", "benchmarks"}
+
+
+def test_every_package_of_the_tree_is_listed():
+    found = {"duologue"}
+    for init in ROOT.rglob("__init__.py"):
+        parts = init.parent.relative_to(ROOT).parts
+        if parts and not parts[0].startswith(".") and parts[0] not in {*OUTSIDE, "build", "runs"}:
+            found.add(".".join(("duologue", *parts)))
+    assert sorted(found) == PROJECT["tool"]["setuptools"]["packages"]
+
+
+def test_every_folder_with_modules_is_a_package():
+    for module in ROOT.rglob("*.py"):
+        parts = module.relative_to(ROOT).parts
+        if not parts[0].startswith(".") and parts[0] not in {*OUTSIDE, "build", "runs"}:
+            assert (module.parent / "__init__.py").exists(), module
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])",
+    ]
+    pytest.importorskip("setuptools")
+    copy = folder / "source"
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([*command, str(folder)], cwd=copy, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return zipfile.ZipFile(built)
+
+
+def test_the_wheel_holds_all_modules_configs_and_data(wheel):
+    inside = set(wheel.namelist())
+    for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("envs/data/*.jsonl"), *ROOT.glob("plugins/**/*.py")]:
+        assert f"duologue/{path.relative_to(ROOT)}" in inside
+    assert {"duologue/cli.py", "duologue/py.typed", "duologue/__main__.py"} <= inside
+
+
+def test_the_wheel_holds_nothing_else(wheel):
+    assert not [name for name in wheel.namelist() if name.split("/")[1] in OUTSIDE]
+
+
+def test_the_wheel_names_licence_extras_and_command(wheel):
+    (metadata,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+    text = wheel.read(metadata).decode()
+    assert "License-Expression: Apache-2.0" in text
+    for extra in PROJECT["project"]["optional-dependencies"]:
+        assert f"Provides-Extra: {extra}" in text
+    (points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert "duologue = duologue.cli:main" in wheel.read(points).decode()
+
+
+def test_constraints_pin_what_pyproject_asks_for():
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = " ".join([*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)])
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            assert line.split("==")[0] in wanted
+
+
+def test_python_3_14_is_refused_with_the_reason():
+    version = "collections.namedtuple('v', 'major minor micro')(3, 14, 0)"
+    code = f"import collections, sys; sys.version_info = {version}; exec(open('__init__.py').read())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Hydra 1.3" in done.stderr
+    assert "3.14" in done.stderr
+
+
+def test_rooms_import_without_torch():
+    rooms = "duologue.inference, duologue.plugins, duologue.envs, duologue.evaluation, duologue.evaluation.matches"
+    code = f"import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; import {rooms}"
+    subprocess.run([sys.executable, "-c", code], check=True)
