@@ -108,6 +108,8 @@ def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
     try:
         return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == __package__:
+            raise  # ours is broken, and no installation would mend it
         from .inference.errors import ConfigError
 
         raise ConfigError(
@@ -164,7 +166,7 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 
 
 def _fail(message: str) -> None:
-    print(f"duologue: {message}", file=sys.stderr)  # noqa: T201
+    print(f"duologue: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
     sys.exit(2)
 
 

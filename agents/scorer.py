@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-SPREAD = (0.15, 0.1, 0.1, 0.1, 0.3, 0.3, 0.1, 0.3, 1.0)
+SPREAD = (0.15, 0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.4, 0.1, 0.3, 1.0)
 """Round figures for how far each of `envs.interfaces.select.FEATURES` varies among the candidates of one prompt.
 Dividing by them puts all features on one scale; what matters is the order of magnitude."""
 

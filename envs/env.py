@@ -34,7 +34,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `message` | (dim,) | [-1, 1] | embedding of the user's latest turn |
     | `history` | (dim,) | [-1, 1] | mean embedding of all turns |
     | `scalars` | (6,) | [0, 1] | see `envs.observation.SCALARS` |
-    | `candidates` | (n, 9) | see `envs.interfaces.select.FEATURES` | `select` only: one row per candidate |
+    | `candidates` | (n, 11) | see `envs.interfaces.select.FEATURES` | `select` only: one row per candidate |
     | `candidate_embeddings` | (n, dim) | [-1, 1] | `select` only |
 
     ## Starting State

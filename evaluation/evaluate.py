@@ -199,8 +199,8 @@ def report(run: Run, client: InferenceClient) -> None:
     rows = run.summary["results"]
     if rows:
         show_results(rows, console)
-        console.print(headline(rows), soft_wrap=True, highlight=False)
+        console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
-    console.print(f"{spent}{money}. Everything is in {run.folder}", soft_wrap=True, highlight=False)
+    console.print(f"{spent}{money}. Everything is in {run.folder}", soft_wrap=True, highlight=False, markup=False)

@@ -7,24 +7,26 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
-    """Prints one line per contestant, best first, the trained policy in bold.
+    """Prints one line per contestant, best first and undecided last, the trained policy in bold.
 
     Args:
         rows: ``results`` of ``summary.json``.
         console: Where.
     """
     first = rows[0]
-    table = Table(title=f"Win rate against {first['baseline']}, judged by {first['judge']}", title_justify="left")
+    title = f"Win rate against {first['baseline']}, judged by {first['judge']}"
+    table = Table(title=title, title_justify="left", pad_edge=False)  # without the padding it fits 80 columns
     table.add_column("contestant")
     for name in ("win rate", "95% interval", "wins", "ties", "losses", "failed"):
         table.add_column(name, justify="right")
-    for row in sorted(rows, key=lambda row: -1.0 if row["win_rate"] is None else -row["win_rate"]):
+    for row in sorted(rows, key=lambda row: 1.0 if row["win_rate"] is None else -row["win_rate"]):
         known = row["win_rate"] is not None
         table.add_row(
-            row["contestant"],
+            Text(row["contestant"]),  # a directive may hold brackets, which are no markup
             f"{row['win_rate']:.3f}" if known else "none",
             f"{row['low']:.3f} to {row['high']:.3f}" if known else "",
             *(str(row[name]) for name in ("wins", "ties", "losses", "failures")),

@@ -31,6 +31,9 @@ class LoopThread:
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Starts a coroutine from any thread and returns its future."""
+        if self.loop.is_closed():
+            coroutine.close()
+            raise RuntimeError("the loop is closed: nothing can run on it any more")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

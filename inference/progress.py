@@ -32,10 +32,10 @@ class ProgressLine:
         self._paid_before = meter.total.paid
         self._printed = self._started = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
@@ -60,7 +60,9 @@ class ProgressLine:
     def _print(self) -> None:
         seconds = time.monotonic() - self._started
         self._console.print(
-            f"{self._title} {self._done}/{self._total} · {self._figures()} · {seconds:.0f} s", soft_wrap=True
+            f"{self._title} {self._done}/{self._total} · {self._figures()} · {seconds:.0f} s",
+            soft_wrap=True,
+            markup=False,
         )
 
     def __enter__(self) -> Self:

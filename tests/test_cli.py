@@ -1,4 +1,4 @@
-"""The door as users meet it: every test runs `python -m duologue` as a process of its own in an empty folder."""
+"""The door as users meet it: `python -m duologue` as a process of its own in an empty folder."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from duologue.cli import main
 
 NO_MODELS = ("encoder=hashing", "~judges.reference", "judge@evaluation.judge=rules")
 """Parts that load no model."""
@@ -88,51 +90,70 @@ FAULTS: Mapping[str, Fault] = {
 BAD_LINES = '{"id": "a", "split": "test", "user": "Hello?"}\n{"id": "b", "split": "test"}\n'
 
 
-class Outcome(NamedTuple):
-    """What a command left: its status, its lines on stderr, its stdout, and the names in its folder."""
+AS_PROCESSES = (
+    "unknown command",
+    "misspelt judge",
+    "missing key",
+    "nobody at the address",
+    "bad line in a scenario file",
+)
+"""Faults that are tried as users meet them; the others, for speed, by `main` in this process."""
 
-    status: int
-    lines: list[str]
-    stdout: str
-    left: set[str]
+
+def one_line_with_the_cure(fault: Fault, stderr: str) -> bool:
+    (line,) = stderr.splitlines()
+    return line.startswith("duologue: ") and all(phrase in line for phrase in fault.said)
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> Mapping[str, Outcome]:
-    """All faults, two at a time: nearly all of a command's time goes into its imports."""
+def processes(tmp_path_factory) -> Mapping[str, tuple[subprocess.CompletedProcess[str], Path]]:
+    """Each as a process in a folder of its own, two at a time: nearly all of their time goes into imports."""
 
-    def commit(fault: Fault) -> Outcome:
-        folder = tmp_path_factory.mktemp("fault")
-        (folder / "bad.jsonl").write_text(BAD_LINES)
-        done = run(folder, *fault.arguments)
-        left = {path.name for path in folder.iterdir()} - {"bad.jsonl"}
-        return Outcome(done.returncode, done.stderr.splitlines(), done.stdout, left)
-
+    folders = {name: tmp_path_factory.mktemp("fault") for name in AS_PROCESSES}
+    (folders["bad line in a scenario file"] / "bad.jsonl").write_text(BAD_LINES)
     with ThreadPoolExecutor(2) as pool:
-        return dict(zip(FAULTS, pool.map(commit, FAULTS.values()), strict=True))
+        ended = pool.map(lambda name: run(folders[name], *FAULTS[name].arguments), AS_PROCESSES)
+        return {name: (done, folders[name]) for name, done in zip(AS_PROCESSES, ended, strict=True)}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_mistake_is_answered_by_one_line_with_the_cure(outcomes, name):
-    outcome = outcomes[name]
-    assert len(outcome.lines) == 1, outcome.lines
-    assert outcome.lines[0].startswith("duologue: ")
-    for phrase in FAULTS[name].said:
-        assert phrase in outcome.lines[0]
-    assert outcome.status == 2
+@pytest.mark.parametrize("name", AS_PROCESSES)
+def test_a_mistake_ends_the_process_with_one_line_and_leaves_nothing_behind(processes, name):
+    """A cassette may have been opened; no run folder, nor what led to it, may be left."""
+    done, folder = processes[name]
+    assert one_line_with_the_cure(FAULTS[name], done.stderr), done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert {path.name for path in folder.iterdir()} <= {".cache", "bad.jsonl"}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_mistake_leaves_nothing_behind(outcomes, name):
-    """A cassette may have been opened; a run folder, or what led to it, may not be left."""
-    assert outcomes[name].left <= {".cache"}
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capfd):
+    """Gives a command line to `main` in this process and returns what it says on stderr before status 2."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["duologue"])  # the command sets both; they are put back after the test
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def enter(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        return capfd.readouterr().err
+
+    return enter
 
 
-def test_a_run_folder_of_before_survives_a_mistake(tmp_path):
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in AS_PROCESSES])
+def test_a_mistake_is_answered_by_one_line_with_the_cure(refused, tmp_path, name):
+    assert one_line_with_the_cure(FAULTS[name], refused(*FAULTS[name].arguments))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_run_folders_of_before_survive_a_mistake(refused, tmp_path):
     kept = tmp_path / "runs" / "evaluate" / "yesterday" / "summary.json"
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
-    assert run(tmp_path, "evaluate", "evaluation.repeats=0", *NO_MODELS).returncode == 2
+    assert "`repeats` must be a whole number of at least 1, not 0" in refused(
+        "evaluate", "evaluation.repeats=0", *NO_MODELS
+    )
     assert [path.name for path in (tmp_path / "runs" / "evaluate").iterdir()] == ["yesterday"]
     assert kept.read_text() == "{}"
 
@@ -201,7 +222,8 @@ def test_a_model_without_logprobs_is_named_with_the_cure(server, folder):
 
 def test_run_trains_evaluates_and_says_in_one_screen_what_came_of_it(server, folder):
     done = run(folder, "run", *tiny(server))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert [line.split()[:2] for line in done.stderr.splitlines()] == [["training", "8/8"], ["evaluating", "3/3"]]
     assert "Win rate against plain model, judged by rules" in done.stdout
     assert re.search(r"The trained policy is .+ plain model: it wins .+ of 3 held-out matches", done.stdout)
     latest = folder / "runs" / "run" / "latest"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,25 +11,28 @@ import numpy as np
 from gymnasium import spaces
 
 from ...inference.completion import Completion
-from ...inference.encoders import Encoder
+from ...inference.encoders import Encoder, HashingEncoder
 from ..state import DialogueState
 from .base import ActionInterface, Features, Request
 
 FEATURES = (
     "similarity",  # cosine with the user's message
+    "echo",  # the same by words and character trigrams instead of meaning
     "agreement",  # mean cosine with the other candidates
-    "words",  # number of words / 50, at most 2
+    "words",  # log(1 + number of words) / 4, at most 2
     "distinct",  # share of different words
     "finished",  # 1 if the answer ended by itself
     "logprob_mean",  # mean token logprob in nats, at least -5
+    "logprob_start",  # the same of the first 6 tokens
     "logprob_min",  # lowest token logprob / 10, at least -2
     "entropy",  # mean entropy of the top alternatives in nats, at most 5
-    "has_logprobs",  # 1 if the three before it are known, else they are 0
+    "has_logprobs",  # 1 if the four before it are known, else they are 0
 )
 """What each column of the observation's ``candidates`` holds, in order."""
 
-_LOW = np.array([-1, -1, 0, 0, 0, -5, -2, 0, 0], np.float32)
-_HIGH = np.array([1, 1, 2, 1, 1, 0, 0, 5, 1], np.float32)
+_LOW = np.array([-1, -1, -1, 0, 0, 0, -5, -5, -2, 0, 0], np.float32)
+_HIGH = np.array([1, 1, 1, 2, 1, 1, 0, 0, 0, 5, 1], np.float32)
+_START = 6  # tokens
 
 
 class Select(ActionInterface):
@@ -51,6 +55,7 @@ class Select(ActionInterface):
         self.n = self.requests_per_turn = n
         self._logprobs = logprobs
         self._top_logprobs = top_logprobs
+        self._lexical = HashingEncoder(2048)
         self.action_space = spaces.Discrete(n)
 
     @property
@@ -65,7 +70,7 @@ class Select(ActionInterface):
         return frozenset(name for name, needed in wanted.items() if needed)
 
     def observation_space(self, encoder: Encoder) -> dict[str, spaces.Box]:
-        """``candidates`` (n, 9) by `FEATURES`, and ``candidate_embeddings`` (n, dim)."""
+        """``candidates`` (n, 11) by `FEATURES`, and ``candidate_embeddings`` (n, dim)."""
         return {
             "candidates": spaces.Box(np.tile(_LOW, (self.n, 1)), np.tile(_HIGH, (self.n, 1)), dtype=np.float32),
             "candidate_embeddings": spaces.Box(-1.0, 1.0, (self.n, encoder.dim), np.float32),
@@ -84,7 +89,8 @@ class Select(ActionInterface):
         cosines = candidates @ candidates.T  # (n, n)
         agreement = (cosines.sum(1) - cosines.diagonal()) / (self.n - 1)
         rows = np.array([_describe(c, entropy=bool(self._top_logprobs)) for c in state.proposals], np.float32)
-        table = np.column_stack([candidates @ vectors[-1], agreement, rows]).astype(np.float32)
+        lexical = await self._lexical.encode([*texts, state.user_message])
+        table = np.column_stack([candidates @ vectors[-1], lexical[:-1] @ lexical[-1], agreement, rows]).astype(np.float32)
         return {"candidates": table.clip(_LOW, _HIGH), "candidate_embeddings": candidates.clip(-1, 1)}
 
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
@@ -103,16 +109,17 @@ class Select(ActionInterface):
 def _describe(completion: Completion, *, entropy: bool) -> list[float]:
     """The columns of `FEATURES` from ``words`` on."""
     words = re.findall(r"\w+", completion.text.lower())
-    shape = [len(words) / 50, len(set(words)) / max(len(words), 1), float(completion.finish_reason == "stop")]
+    shape = [math.log1p(len(words)) / 4, len(set(words)) / max(len(words), 1), float(completion.finish_reason == "stop")]
     if not completion.logprobs:
-        return [*shape, 0.0, 0.0, 0.0, 0.0]
+        return [*shape, 0.0, 0.0, 0.0, 0.0, 0.0]
     logprobs = np.array([token.logprob for token in completion.logprobs])
     spread = 0.0
     if entropy:  # some servers send alternatives unasked
         spread = float(
             np.mean([_entropy([top.logprob for top in token.top_logprobs]) for token in completion.logprobs])
         )
-    return [*shape, float(logprobs.mean()), float(logprobs.min()) / 10, spread, 1.0]
+    start = float(logprobs[:_START].mean())
+    return [*shape, float(logprobs.mean()), start, float(logprobs.min()) / 10, spread, 1.0]
 
 
 def _entropy(logprobs: Sequence[float]) -> float:

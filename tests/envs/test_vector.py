@@ -144,6 +144,22 @@ def test_disabled_by_hand(mixed, seeds, counted):
     assert column(infos, "scenario") == ["one-0", "three-0"]
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.DISABLED, AutoresetMode.NEXT_STEP], ids=str)
+def test_an_ended_copy_outside_the_mask_stays_ended(make_task, scenarios, mode):
+    env = make_vec(make_task(interface="plain", scenarios=scenarios[:6]), autoreset_mode=mode)
+    env.reset(seed=0)
+    assert env.step(np.zeros(2, int))[2].tolist() == [T, T]
+    _, infos = env.reset(options={"reset_mask": np.array([T, F])})
+    assert column(infos, "episode_number") == [2, None]
+    if mode is AutoresetMode.DISABLED:
+        with pytest.raises(ConfigError, match="an episode has ended"):
+            env.step(np.zeros(2, int))
+    else:
+        *_, infos = env.step(np.zeros(2, int))
+        assert column(infos, "turn") == [1, None]
+        assert column(infos, "episode_number") == [None, 3]
+
+
 @pytest.mark.parametrize(
     "mask",
     [np.array([F, F]), np.array([T]), np.array([1, 0]), np.array([[T, F]]), [F, F], np.array([T, F, T])],

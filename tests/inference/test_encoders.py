@@ -47,22 +47,13 @@ def test_a_text_without_words_is_zero(text):
 
 
 def test_hashing_counts_signed_buckets_of_words_pairs_and_trigrams():
+    """By hand, with a digest that is the same in every process, as `hash` is not."""
     expected = np.zeros(7)
     for gram in ["go", "on", "go on", "<go", "go>", "<on", "on>"]:
         digest = hashlib.blake2b(gram.encode(), digest_size=8).digest()
         expected[int.from_bytes(digest[:7], "big") % 7] += 1 if digest[7] % 2 else -1
     row = encode(make_encoder({"name": "hashing", "dim": 7}), ["Go, on!"])[0]
     assert row == pytest.approx(expected / np.linalg.norm(expected))
-
-
-def test_hashing_is_the_same_in_every_process():
-    script = (
-        "import asyncio; from duologue.inference import make_encoder; "
-        f"print(asyncio.run(make_encoder('hashing').encode({SENTENCES!r})).tobytes().hex())"
-    )
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1"})
-    assert done.stdout.strip() == encode(make_encoder("hashing"), SENTENCES).tobytes().hex()
 
 
 def test_hashing_finds_the_paraphrase_closer():

@@ -1,6 +1,7 @@
-import _thread
 import asyncio
 import gc
+import signal
+import sys
 import threading
 
 import pytest
@@ -59,19 +60,31 @@ def test_run_from_many_threads(thread):
     assert sorted(results) == list(range(8))
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs Unix signals")
 def test_an_interrupt_cancels_the_coroutine(thread):
-    ended = threading.Event()
+    main, ended = threading.main_thread().ident, threading.Event()
+
+    def interrupt_once(*_):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
     async def interrupted():
         try:
-            _thread.interrupt_main()
-            await asyncio.Event().wait()
+            while sys._current_frames()[main].f_code.co_name != "wait":
+                await asyncio.sleep(0)
+            while True:  # more than once: a signal just before the wait begins does not wake it
+                signal.pthread_kill(main, signal.SIGINT)
+                await asyncio.sleep(0.01)
         finally:
             ended.set()
 
-    with pytest.raises(KeyboardInterrupt):
-        thread.run(interrupted())
-    assert ended.wait(10)
+    before = signal.signal(signal.SIGINT, interrupt_once)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            thread.run(interrupted())
+        assert ended.wait(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_submit_does_not_wait(thread):
@@ -93,7 +106,8 @@ def test_a_batch_of_coroutines_runs_to_its_end_although_nobody_holds_it(thread):
     async def one(i):
         future = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(future.set_result, None)
-        gc.collect()
+        if i == 4:  # all have begun
+            gc.collect()
         await future
         ended.append(i)
         if len(ended) == 5:

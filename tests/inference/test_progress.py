@@ -65,12 +65,14 @@ def test_a_failed_run_has_no_line_that_looks_like_its_end(file):
 
 
 def test_a_terminal_gets_a_bar_and_no_plain_line(file):
-    with ProgressLine("training", 4, Meter(), Console(file=file, force_terminal=True, width=120)) as line:
-        line.update(4, "reward 0.50")
+    with ProgressLine("run [red]", 4, Meter(), Console(file=file, force_terminal=True, width=120)) as line:
+        line.update(4, "mean [blue]")
     text = file.getvalue()
     assert "\x1b[" in text
     assert "4/4" in text
-    assert "training 4/4 · " not in text
+    assert "run [red] 4/4 · " not in text
+    assert "run [red]" in text
+    assert "mean [blue]" in text
 
 
 def test_progress_goes_to_standard_error_by_default(capsys, monkeypatch):
