@@ -6,18 +6,23 @@ duologue train -m seed=1,2,3
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import set_random_seed
 
+from ..envs.interfaces import make_interface
 from ..envs.scenarios import load_scenarios
 from ..envs.task import Task
 from ..inference.client import InferenceClient
+from ..inference.encoders import make_encoder
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.progress import ProgressLine
@@ -37,18 +42,19 @@ def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
         ConfigError: If a name is unknown or a value is refused.
     """
     env = dict(config["env"])
-    source = env.pop("scenarios")
+    chosen = {name: env.pop(name) for name in ("scenarios", "split", "limit") if name in env}
+    chosen["source"] = chosen.pop("scenarios", None)
     return construct(
         Task.build,
         env,
         "env",
         client=client,
         endpoints=endpoints_from_settings(config["inference"]),
-        interface=config["interface"],
-        encoder=config["encoder"],
+        interface=make_interface(config["interface"]),
+        encoder=make_encoder(config["encoder"], client),
         judges=config["judges"],
         reward=config.get("reward") or {},
-        scenarios=load_scenarios(source, env.get("split", "train"), env.get("limit")),
+        scenarios=construct(load_scenarios, chosen, "env"),
     )
 
 
@@ -65,61 +71,93 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     client = InferenceClient.from_settings(config["inference"])
     try:
         task = build_task(config, client)
-        agent, network_arguments, steps = build_agent(config, task)
+        agent, steps = build_agent(config, task)
         with Run("train", folder, config, client.meter) as run:
-            learn(agent, steps, run, client)
-            save(agent, network_arguments, task, run, config)
+            learn(agent, steps, run, task)
+            save(agent, task, run, config)
             return run.summary
     finally:
         client.close()
 
 
-def build_agent(config: Mapping[str, Any], task: Task) -> tuple[DialoguePPO, dict[str, Any], int]:
-    """The untrained agent, its network's arguments and the number of turns it is to learn from.
+def build_agent(config: Mapping[str, Any], task: Task) -> tuple[DialoguePPO, int]:
+    """The untrained agent and the number of turns it is to learn from.
 
     Raises:
         ConfigError: If the agent is unknown or refuses a setting.
     """
-    settings = dict(config["agent"])
-    if (name := settings.pop("name")) != "ppo":
+    settings = dict(config["agent"] or {})
+    if (name := settings.pop("name", None)) != "ppo":
         raise ConfigError(f"there is no agent `{name}`: {near_miss(str(name), ['ppo'])}")
-    steps, n_envs = int(settings.pop("total_timesteps")), int(settings.pop("n_envs"))
-    network = settings.pop("network", None) or network_name(task.interface)
-    if network not in NETWORKS:
-        raise ConfigError(f"`agent.network={network}` is unknown: {near_miss(network, NETWORKS)}")
-    arguments = dict(settings.pop("policy_kwargs", None) or {})
-    set_random_seed(config["seed"])
+    seed = config["seed"]
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"`seed` must be a whole number of at least 0, not {seed!r}")
+    set_random_seed(seed)
     th.set_num_threads(1)  # the networks are small, and the cores have the endpoint's answers to read
-    known = set(DialoguePPO.__init__.__kwdefaults__ or {}) | set(_ppo_settings())
+    own = construct(AgentSettings, {key: settings.pop(key) for key in AgentSettings.names() & set(settings)}, "agent")
+    network = own.network or network_name(task.interface)
+    if network not in NETWORKS or (network == "candidate_scorer" and not task.interface.two_phase):
+        fitting = [name for name in NETWORKS if task.interface.two_phase or name != "candidate_scorer"]
+        raise ConfigError(f"`agent.network={network}` is no network for this interface: {near_miss(network, fitting)}")
+    known = set(inspect.signature(PPO).parameters) - {"policy", "env", "seed", "_init_setup_model"}
     if unknown := [key for key in settings if key not in known]:
-        raise ConfigError(f"`agent.{unknown[0]}` is not a setting of PPO: {near_miss(unknown[0], known)}")
+        near = near_miss(unknown[0], known | AgentSettings.names())
+        raise ConfigError(f"`agent.{unknown[0]}` is not a setting of PPO: {near}")
     try:
         agent = DialoguePPO(
-            NETWORKS[network], DialogueVecEnv(n_envs, task), seed=config["seed"], policy_kwargs=arguments, **settings
+            NETWORKS[network],
+            DialogueVecEnv(own.n_envs, task),
+            max_failure_fraction=own.max_failure_fraction,
+            policy_kwargs=dict(own.policy_kwargs),
+            seed=seed,
+            **settings,
         )
-    except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"`agent` was refused: {error}") from error
-    return agent, {"name": network, "arguments": arguments}, steps
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # what it and torch say of a bad value
+        raise ConfigError(f"`agent` was refused: {' '.join(str(error).split())}") from error
+    return agent, own.total_timesteps
 
 
-def _ppo_settings() -> list[str]:
-    import inspect
+@dataclass(frozen=True)
+class AgentSettings:
+    """The part ``agent`` of the configuration, less what goes to PPO as it is.
 
-    from stable_baselines3 import PPO
+    Attributes:
+        total_timesteps: Assistant turns to learn from.
+        n_envs: Dialogues under way at once.
+        network: A key of `NETWORKS`; None for the interface's own.
+        policy_kwargs: Arguments of the network.
+        max_failure_fraction: See `Collector`.
+    """
 
-    return [
-        name for name in inspect.signature(PPO).parameters if name not in ("policy", "env", "seed", "_init_setup_model")
-    ]
+    total_timesteps: int
+    n_envs: int = 32
+    network: str | None = None
+    policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_failure_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "n_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """The names of the settings."""
+        return {entry.name for entry in fields(cls)}
 
 
-def learn(agent: DialoguePPO, steps: int, run: Run, client: InferenceClient) -> None:
+def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
     """Trains with a progress line; curves go to ``progress.csv`` and TensorBoard in the run folder."""
     run.folder.mkdir(parents=True, exist_ok=True)
     agent.set_logger(configure(str(run.folder), ["csv", "tensorboard"]))
-    with ProgressLine("training", steps, client.meter) as line:
-        callback = _Reporter(run, line)
-        agent.learn(steps, callback=callback)
-    agent.logger.close()
+    try:
+        with ProgressLine("training", steps, task.client.meter) as line:
+            callback = _Reporter(run, line)
+            agent.learn(steps, callback=callback)
+    finally:
+        agent.logger.close()
+        if task.reward is not None:
+            task.client.run(task.reward.aclose())
     run.summary |= {
         "timesteps": agent.num_timesteps,
         "failures": dict(agent.failures),
@@ -128,7 +166,7 @@ def learn(agent: DialoguePPO, steps: int, run: Run, client: InferenceClient) -> 
     }
 
 
-def save(agent: DialoguePPO, network: Mapping[str, Any], task: Task, run: Run, config: Mapping[str, Any]) -> Path:
+def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
     """Writes the bundle into the run folder and returns its path."""
     folder = run.folder / "bundle"
     settings = {
@@ -141,7 +179,8 @@ def save(agent: DialoguePPO, network: Mapping[str, Any], task: Task, run: Run, c
         "config_digest": run.config_digest,
         "versions": versions(),
     }
-    save_bundle(folder, agent.policy, network["name"], network["arguments"], task.interface, task.encoder, settings)
+    name = next(name for name, network in NETWORKS.items() if type(agent.policy) is network)
+    save_bundle(folder, agent.policy, name, agent.policy_kwargs, task.interface, task.encoder, settings)
     run.summary["bundle"] = "bundle"
     return folder
 

@@ -95,11 +95,11 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
     client = InferenceClient.from_settings(config["inference"])
     try:
         task = build_task(config, client)
-        agent, network, steps = build_agent(config, task)
+        agent, steps = build_agent(config, task)
         checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
         with Run("run", folder, config, client.meter) as run:
-            learn(agent, steps, run, client)
-            bundle = save(agent, network, task, run, config)
+            learn(agent, steps, run, task)
+            bundle = save(agent, task, run, config)
             Evaluation(config, client, bundle, *checked).play(run)
         report(run, client)
         return run.summary

@@ -149,6 +149,7 @@ class InferenceClient:
             del self._shared[os.getpid()]
         if not self._closed:
             self._closed = True
+            self.thread.cancel_all()  # first: a call under way would open its connection again
             self.thread.run(self._transport.aclose())
             self.thread.close()
             self.cassette.close()

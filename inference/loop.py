@@ -58,11 +58,15 @@ class LoopThread:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def cancel_all(self) -> None:
+        """Cancels what is running and waits until it has ended."""
+        self.run(self._cancel_all())
+
     def close(self) -> None:
         """Cancels what is running and ends the thread; closing twice does nothing."""
         if not self._thread.is_alive():
             return
-        self.run(self._cancel_all())
+        self.cancel_all()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
@@ -72,4 +76,3 @@ class LoopThread:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.loop.shutdown_default_executor()

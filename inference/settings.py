@@ -6,7 +6,9 @@ Constructor signatures are the schema: YAML holds values only, and nothing here 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -30,6 +32,8 @@ def construct(make: Callable[..., T], settings: Mapping[str, Any], where: str, *
     Raises:
         ConfigError: For an unknown or missing name, or a value that ``make`` refuses with TypeError or ValueError.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"`{where}` must hold settings by name, not {settings!r}")
     parameters = inspect.signature(make).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -43,6 +47,10 @@ def construct(make: Callable[..., T], settings: Mapping[str, Any], where: str, *
     missing = [n for n in required if n not in settings and n not in supplied]
     if missing:
         raise ConfigError(f"`{where}.{missing[0]}` is missing: set it to a value")
+    hints = _hints(make)
+    for name, value in settings.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ConfigError(f"`{where}.{name}` must be {_worded(hints[name])}, not {value!r}")
     try:
         return make(**settings, **supplied)
     except (TypeError, ValueError) as error:
@@ -68,7 +76,7 @@ def named(
     Raises:
         ConfigError: If the name is unknown, the import fails or an argument is refused.
     """
-    values = {"name": settings} if isinstance(settings, str) else dict(settings)
+    values = {"name": settings} if isinstance(settings, str) else dict(settings or {})
     name = values.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"`{where}.name` is missing: {near_miss('', registry)}")
@@ -78,6 +86,43 @@ def named(
         return construct(load(name, where), values, where, **extra)
     hint = " or a dotted path `package.module:Class`" if custom else ""
     raise ConfigError(f"`{where}.name={name}` is unknown: {near_miss(name, registry)}{hint}")
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    """The types of ``make``'s parameters, as far as they can be found."""
+    function = getattr(make, "__init__") if isinstance(make, type) else make  # noqa: B009  (mypy doubts the plain form)
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # a stranger's annotations need not resolve at run time
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can be of a type; types that YAML does not know always fit."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if kind is typing.Literal:
+        return value in typing.get_args(hint)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (str, bool, type(None)):
+        return isinstance(value, kind)
+    if kind in (list, tuple, Sequence):
+        return isinstance(value, list | tuple)
+    return isinstance(value, Mapping) if kind in (dict, Mapping) else True
+
+
+def _worded(hint: Any) -> str:
+    """A type as people write it: ``int or null``."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_worded(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(str(value) for value in typing.get_args(hint))
+    names = {type(None): "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(hint) or str(getattr(typing.get_origin(hint) or hint, "__name__", hint))
 
 
 def load(path: str, where: str) -> Callable[..., Any]:

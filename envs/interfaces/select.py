@@ -90,7 +90,9 @@ class Select(ActionInterface):
         agreement = (cosines.sum(1) - cosines.diagonal()) / (self.n - 1)
         rows = np.array([_describe(c, entropy=bool(self._top_logprobs)) for c in state.proposals], np.float32)
         lexical = await self._lexical.encode([*texts, state.user_message])
-        table = np.column_stack([candidates @ vectors[-1], lexical[:-1] @ lexical[-1], agreement, rows]).astype(np.float32)
+        table = np.column_stack([candidates @ vectors[-1], lexical[:-1] @ lexical[-1], agreement, rows]).astype(
+            np.float32
+        )
         return {"candidates": table.clip(_LOW, _HIGH), "candidate_embeddings": candidates.clip(-1, 1)}
 
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
@@ -109,7 +111,11 @@ class Select(ActionInterface):
 def _describe(completion: Completion, *, entropy: bool) -> list[float]:
     """The columns of `FEATURES` from ``words`` on."""
     words = re.findall(r"\w+", completion.text.lower())
-    shape = [math.log1p(len(words)) / 4, len(set(words)) / max(len(words), 1), float(completion.finish_reason == "stop")]
+    shape = [
+        math.log1p(len(words)) / 4,
+        len(set(words)) / max(len(words), 1),
+        float(completion.finish_reason == "stop"),
+    ]
     if not completion.logprobs:
         return [*shape, 0.0, 0.0, 0.0, 0.0, 0.0]
     logprobs = np.array([token.logprob for token in completion.logprobs])

@@ -136,7 +136,7 @@ def test_the_docstring_lists_the_observation_that_there_is(make_task):
         assert box.shape == shape, key
         if interval := re.fullmatch(r"\[(-?\d+), (-?\d+)\]", listed[key][2]):
             assert (box.low.min(), box.high.max()) == tuple(map(int, interval.groups())), key
-    assert (len(SCALARS), len(FEATURES)) == (6, 9)
+    assert (len(SCALARS), len(FEATURES)) == (6, 11)
 
 
 def test_the_docstring_gives_the_default_weights():

@@ -94,7 +94,7 @@ def test_the_space_is_a_dict_of_float32_boxes(name):
     space = Observer(make_encoder({"name": "hashing", "dim": 8}), interface).space
     shapes = {"message": (8,), "history": (8,), "scalars": (6,)}
     if name == "select":
-        shapes |= {"candidates": (4, 9), "candidate_embeddings": (4, 8)}
+        shapes |= {"candidates": (4, 11), "candidate_embeddings": (4, 8)}
     assert {key: box.shape for key, box in space.items()} == shapes
     assert all(isinstance(box, spaces.Box) and box.dtype == np.float32 for box in space.values())
 

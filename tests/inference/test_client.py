@@ -349,7 +349,7 @@ def test_from_settings_uses_the_described_cassette(tmp_path, endpoint, server):
 @pytest.mark.parametrize(
     ("cassette", "text"),
     [
-        ({"mode": "rekord"}, "`inference.cassette.mode` must be one of record, replay, off, not `rekord`"),
+        ({"mode": "rekord"}, "`inference.cassette.mode` must be one of record, replay, off, not 'rekord'"),
         ({"file": "x"}, "`inference.cassette.file` is not a setting here"),
     ],
 )

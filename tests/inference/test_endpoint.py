@@ -180,7 +180,12 @@ def test_settings_survive_json(api_key_env, seed, stop, extra, per_request_usd, 
         ({"base_url": REMOTE, "model": "m", "sampling": {"temprature": 1}}, "`judge.sampling.temprature` is not"),
         ({"base_url": REMOTE, "model": "m", "price": {"per_request": 1}}, "did you mean `per_request_usd`?"),
         ({"base_url": "x", "model": "m"}, "`judge` was refused: `base_url` must be like"),
-        ({"base_url": REMOTE, "model": "m", "max_concurrency": "many"}, "`judge` was refused: "),
+        (
+            {"base_url": REMOTE, "model": "m", "max_concurrency": "many"},
+            "`judge.max_concurrency` must be a whole number, not 'many'",
+        ),
+        ({"base_url": REMOTE, "model": "m", "max_concurrency": 0}, "`judge` was refused: `max_concurrency` must be at"),
+        ({"base_url": REMOTE, "model": "m", "sampling": {"stop": "END"}}, "`judge.sampling.stop` must be "),
     ],
 )
 def test_bad_settings_are_named_by_their_place(settings, text):

@@ -69,10 +69,21 @@ def test_similarity_and_agreement_by_hand(server, make_task, scenarios):
     assert observation["candidate_embeddings"] == pytest.approx(np.array([(1, 0), (0, 1), (0.6, 0.8)]))
 
 
+def test_echo_is_lexical_and_start_covers_six_tokens(open_turn):
+    words = "Question number 0, please?"  # the user's own words
+    texts = [candidate(words, logprobs=[-1.0] * 6 + [-4.0] * 6), candidate("Nothing alike here", logprobs=[-2.0, -3.0])]
+    observation = open_turn(texts)
+    echo = column(observation, "echo")
+    assert echo[0] == pytest.approx(1.0, abs=1e-6)
+    assert abs(echo[1]) < 0.2
+    assert column(observation, "logprob_start") == pytest.approx([-1.0, -2.5])
+    assert column(observation, "logprob_mean") == pytest.approx([-2.5, -2.5])
+
+
 def test_words_distinct_and_finished_by_hand(open_turn):
     texts = [candidate("One two, three four."), candidate("A a A b!", finish_reason="length"), candidate("")]
     observation = open_turn([*texts, candidate("word " * 300)], logprobs=False)
-    assert column(observation, "words") == pytest.approx([4 / 50, 4 / 50, 0, 2])  # 300 words are cut to 2
+    assert column(observation, "words") == pytest.approx([math.log(n) / 4 for n in (5, 5, 1, 301)])
     assert column(observation, "distinct") == pytest.approx([1, 2 / 4, 0, 1 / 300])
     assert column(observation, "finished") == [1, 0, 1, 1]
 
