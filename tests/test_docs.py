@@ -1,0 +1,69 @@
+"""The pages say what is true: figures come from result files, commands and links exist."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from duologue.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+
+
+def test_the_benchmark_page_is_made_from_the_result_files(tmp_path):
+    spec = importlib.util.spec_from_file_location("make_readme", ROOT / "benchmarks" / "make_readme.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results = [json.loads(path.read_text()) for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))]
+    expected = "\n".join([module.INTRODUCTION, *map(module.section, results)])
+    assert (ROOT / "benchmarks" / "README.md").read_text() == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_every_recorded_benchmark_met_its_bars(path):
+    assert json.loads(path.read_text())["ok"]
+
+
+def test_the_readmes_headline_is_the_recorded_one():
+    figures = json.loads((ROOT / "benchmarks" / "results" / "select_win_rate.json").read_text())["figures"]
+    shown = f"{figures['win_rate']:.3f} ({figures['low']:.3f} to {figures['high']:.3f})"
+    assert shown in README
+    for name in ("best_constant", "random", "oracle"):
+        assert f"| {figures[name]:.3f} |" in README
+
+
+def test_every_command_is_in_the_readme_and_every_command_there_exists():
+    used = set(re.findall(r"^duologue (\w+)", README, re.MULTILINE)) | set(re.findall(r"`duologue (\w+)", README))
+    assert used <= {*COMMANDS, "judges"}
+    assert {"run", "train", "evaluate", "judges"} <= used
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_key_of_the_summary_is_documented():
+    text = (ROOT / "docs" / "run-folder.md").read_text()
+    source = "".join(
+        (ROOT / name).read_text() for name in ("plugins/run_folder.py", "agents/train.py", "evaluation/matches.py")
+    )
+    for key in (
+        "version",
+        "status",
+        "config_digest",
+        "versions",
+        "wall_s",
+        "timesteps",
+        "reward_first",
+        "bundle",
+        "win_rate",
+    ):
+        assert f'"{key}"' in source
+        assert f"`{key}`" in text
