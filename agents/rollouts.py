@@ -61,6 +61,21 @@ class _Ready:
     failed: EpisodeFailed | None = None
 
 
+@dataclass
+class _Rollout:
+    """The books of one rollout: what is to be played and at which attempt, where it is played, what came of it."""
+
+    idle: list[int]
+    todo: deque[tuple[Episode, int]] = field(default_factory=deque)
+    playing: dict[int, tuple[Played, int]] = field(default_factory=dict)
+    finished: list[Played] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def outcome(self) -> tuple[list[Played], Counter[str]]:
+        """The finished episodes in order, and the failures by cause."""
+        return sorted(self.finished, key=lambda played: played.episode.number), self.failures
+
+
 class TooManyFailures(DuologueError):
     """More episodes failed than the run allows."""
 
@@ -120,44 +135,50 @@ class Collector:
             TooManyFailures: If too large a share of attempts failed.
             DuologueError: What no retry can mend.
         """
-        todo = deque((self.task.curriculum.episode(self.seed, self.next_episode + i), 1) for i in range(n_episodes))
+        rollout = _Rollout(idle=list(range(len(self._dialogues))))
+        for number in range(self.next_episode, self.next_episode + n_episodes):
+            rollout.todo.append((self.task.curriculum.episode(self.seed, number), 1))
         self.next_episode += n_episodes
-        playing: dict[int, tuple[Played, int]] = {}
-        idle = list(range(len(self._dialogues)))
-        finished: list[Played] = []
-        failures: Counter[str] = Counter()
         try:
-            while todo or playing:
-                starts = {}
-                while idle and todo:
-                    episode, attempt = todo.popleft()
-                    slot = idle.pop()
-                    playing[slot] = (Played(episode), attempt)
-                    starts[slot] = self._start(slot, self._dialogues[slot], episode)
-                self._spawn(starts)
+            while rollout.todo or rollout.playing:
+                self._fill_slots(rollout)
                 waiting = []
                 for item in self._drain():
-                    played, attempt = playing[item.slot]
+                    played, _ = rollout.playing[item.slot]
                     if item.transition is not None:
                         played.transitions.append(item.transition)
                         if not on_step(played, item.transition):
-                            return sorted(finished, key=lambda p: p.episode.number), failures
-                    if item.failed is not None:
-                        failures[item.failed.cause] += 1
-                        if attempt < self._attempts:
-                            todo.append((played.episode, attempt + 1))
-                    elif item.observation is None:
-                        finished.append(played)
-                    else:
+                            return rollout.outcome()
+                    if item.observation is not None:
                         waiting.append((item.slot, played, item.observation))
-                        continue
-                    self._watch(item.failed)
-                    del playing[item.slot]
-                    idle.append(item.slot)
+                    else:
+                        self._settle(rollout, item)
                 self._step(waiting, act)
         finally:
-            self._abandon(playing)
-        return sorted(finished, key=lambda p: p.episode.number), failures
+            self._abandon(rollout)
+        return rollout.outcome()
+
+    def _fill_slots(self, rollout: _Rollout) -> None:
+        """Starts the next episodes in the slots that are free."""
+        starts = {}
+        while rollout.idle and rollout.todo:
+            episode, attempt = rollout.todo.popleft()
+            slot = rollout.idle.pop()
+            rollout.playing[slot] = (Played(episode), attempt)
+            starts[slot] = self._start(slot, self._dialogues[slot], episode)
+        self._spawn(starts)
+
+    def _settle(self, rollout: _Rollout, item: _Ready) -> None:
+        """Takes an episode that is over out of its slot: finished, to be tried again, or left out."""
+        played, attempt = rollout.playing.pop(item.slot)
+        rollout.idle.append(item.slot)
+        if item.failed is None:
+            rollout.finished.append(played)
+        else:
+            rollout.failures[item.failed.cause] += 1
+            if attempt < self._attempts:
+                rollout.todo.append((played.episode, attempt + 1))
+        self._watch(item.failed)
 
     def _step(self, waiting: list[tuple[int, Played, Observation]], act: Act) -> None:
         """One forward pass for all dialogues that are ready, then their steps."""
@@ -222,8 +243,8 @@ class Collector:
                 f"`agent.max_failure_fraction={self._max_failure_fraction:g}` allows; the latest: {failed}"
             )
 
-    def _abandon(self, playing: dict[int, tuple[Played, int]]) -> None:
+    def _abandon(self, rollout: _Rollout) -> None:
         """After an early end: dialogues under way report to a queue that nobody reads, in slots that nobody uses."""
-        if playing:
+        if rollout.playing:
             self._ready = queue.SimpleQueue()
             self._dialogues = [Dialogue(self.task) for _ in self._dialogues]

@@ -60,7 +60,7 @@ def main() -> None:
 def config(seed: int, quick: bool) -> dict[str, Any]:
     """The shipped configuration of `duologue run` with four samplings of every test prompt."""
     publish(plugins())
-    overrides = [f"seed={seed}", "evaluation.repeats=4", *(QUICK if quick else [])]
+    overrides = [f"seed={seed}", "evaluation.repeats=4", "evaluation.baseline_repeats=1", *(QUICK if quick else [])]
     with initialize_config_module("duologue.conf", version_base="1.3"):
         values: Any = OmegaConf.to_container(compose("run", overrides), resolve=True)
     return dict(values)

@@ -40,21 +40,24 @@ class Settings:
         split: Of which split the scenarios are.
         limit: How many of them; None for all.
         repeats: Independent samplings of every scenario.
+        baseline_repeats: Plain samples with which every answer is compared; they cost one request each, and narrow the
+            interval nearly as much as repeats do.
         contestants: Of `KINDS`.
     """
 
-    judge: Mapping[str, Any]
+    judge: Mapping[str, Any] | None
     split: str = "test"
     limit: int | None = None
     repeats: int = 1
+    baseline_repeats: int = 1
     contestants: Sequence[str] = KINDS
 
     def __post_init__(self) -> None:
         if not self.judge:
             raise ValueError("`judge` is empty: choose one by `judge@evaluation.judge=chrf`")
-        for name in ("limit", "repeats"):
+        for name in ("limit", "repeats", "baseline_repeats"):
             value = getattr(self, name)
-            if (value is not None or name == "repeats") and (not isinstance(value, int) or value < 1):
+            if (value is not None or name != "limit") and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
         check_kinds(self.contestants)
 
@@ -116,8 +119,9 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings,
     settings = construct(Settings, config["evaluation"], "evaluation")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
-    judge = plugins().build(settings.judge, "evaluation.judge", context)
-    return settings, scenarios, Referee(str(settings.judge["name"]), judge)
+    named = dict(settings.judge or {})
+    judge = plugins().build(named, "evaluation.judge", context)
+    return settings, scenarios, Referee(str(named["name"]), judge)
 
 
 class Evaluation:
@@ -179,6 +183,7 @@ class Evaluation:
                         self.referee,
                         run.folder / "matches.jsonl",
                         lambda: line.update(next(done)),
+                        self.settings.baseline_repeats,
                     )
                 )
         finally:
@@ -186,9 +191,10 @@ class Evaluation:
         run.keep()
         run.summary["results"] = [tally.summary() for tally in tallies]
         failed = sum(tally.failures for tally in tallies)
-        if failed > MAX_FAILURE_FRACTION * max(1, total * len(tallies)):
+        matches = total * len(tallies) * self.settings.baseline_repeats
+        if failed > MAX_FAILURE_FRACTION * matches:
             raise DuologueError(
-                f"{failed} of {total * len(tallies)} matches have no result, so the win rate would mean little; "
+                f"{failed} of {matches} matches have no result, so the win rate would mean little; "
                 f"{run.folder / 'matches.jsonl'} names the causes"
             )
 

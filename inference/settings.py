@@ -121,8 +121,13 @@ def _worded(hint: Any) -> str:
         return " or ".join(_worded(part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(str(value) for value in typing.get_args(hint))
+    kind = typing.get_origin(hint) or hint
+    if kind in (list, tuple, Sequence):
+        return "a list"
+    if kind in (dict, Mapping):
+        return "settings by name"
     names = {type(None): "null", str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(hint) or str(getattr(typing.get_origin(hint) or hint, "__name__", hint))
+    return names.get(hint) or str(getattr(kind, "__name__", kind))
 
 
 def load(path: str, where: str) -> Callable[..., Any]:

@@ -31,13 +31,15 @@ class EvenOnly:
 def play(client, make_task, scenarios, tmp_path):
     """Plays matches and returns the tallies' summaries, the tallies, and the lines of the file."""
 
-    def run(interface="select", repeats=1, judge=None, kinds=("constants",), client=client, progress=lambda: None):
+    def run(
+        interface="select", repeats=1, judge=None, kinds=("constants",), client=client, progress=lambda: None, against=1
+    ):
         task = replace(make_task(interface=interface, judges={}), client=client)
         referee = Referee("length", judge or LengthJudge(low=9))
         contestants = make_contestants(kinds, ConstantPolicy(0), task, referee.bench)
         path = tmp_path / "matches.jsonl"
         tallies = client.run(
-            play_matches(contestants, plain_baseline(task), scenarios[:6], repeats, referee, path, progress)
+            play_matches(contestants, plain_baseline(task), scenarios[:6], repeats, referee, path, progress, against)
         )
         return tallies, [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -59,7 +61,7 @@ def test_every_match_is_a_complete_line(play, scenarios):
     }
     for line in lines:
         assert set(line) == {
-            "scenario", "repeat", "contestant", "baseline", "judge", "messages", "reply", "baseline_reply", "actions",
+            "scenario", "repeat", "contestant", "baseline", "baseline_repeat", "judge", "messages", "reply", "baseline_reply", "actions",
             "scores", "orders", "outcome", "consistent", "failure",
         }  # fmt: skip
         assert (line["baseline"], line["judge"], line["failure"]) == ("plain model", "length", None)
@@ -68,6 +70,16 @@ def test_every_match_is_a_complete_line(play, scenarios):
         assert line["scores"] == [min(1.0, len(line[reply].split()) / 9) for reply in ("reply", "baseline_reply")]
         better, worse = line["scores"][0] > line["scores"][1], line["scores"][0] < line["scores"][1]
         assert line["outcome"] == ("win" if better else "loss" if worse else "tie")
+
+
+def test_every_answer_meets_several_plain_samples_of_its_own(play):
+    tallies, lines = play(repeats=2, against=3)
+    assert {tally.summary()["n"] for tally in tallies} == {6 * 2 * 3}
+    assert {tally.rate.clusters for tally in tallies} == {6}
+    met = {(line["repeat"], line["baseline_repeat"]) for line in lines}
+    assert met == {(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5)}  # no plain sample is used twice
+    replies = {(line["scenario"], line["baseline_repeat"]): line["baseline_reply"] for line in lines}
+    assert len(set(replies.values())) > 6
 
 
 def test_the_tallies_are_the_sums_of_the_lines(play):

@@ -95,8 +95,8 @@ def test_a_constructor_that_fails_on_a_type_is_an_error_too():
         ("text", 5, "a text or null, not 5"),
         ("switch", 1, "true or false, not 1"),
         ("choice", "c", "one of a, b, not 'c'"),
-        ("several", "END", "tuple, not 'END'"),
-        ("values", [1], "Mapping, not [1]"),
+        ("several", "END", "a list, not 'END'"),
+        ("values", [1], "settings by name, not [1]"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_an_error_that_says_the_right_one(name, value, text):
