@@ -101,13 +101,16 @@ def save_bundle(
     half.rename(folder)
 
 
-def load_bundle(folder: str | Path, client: InferenceClient | None = None, device: str = "cpu") -> Bundle:
+def load_bundle(
+    folder: str | Path, client: InferenceClient | None = None, device: str = "cpu", *, trusted: bool = False
+) -> Bundle:
     """Reads a bundle.
 
     Args:
         folder: The bundle, or the run folder that holds it.
         client: For encoders that call an endpoint.
         device: Where the network acts.
+        trusted: Whether the bundle may name interfaces and encoders outside this package, which imports their code.
 
     Raises:
         ConfigError: If the folder is no bundle, is of a later format, or does not fit its own description.
@@ -122,8 +125,8 @@ def load_bundle(folder: str | Path, client: InferenceClient | None = None, devic
         raise ConfigError(f"{folder} is no bundle ({error}): give the folder that `duologue train` wrote") from error
     if record.get("format") != FORMAT:
         raise ConfigError(f"{folder} has bundle format {record.get('format')}, and this version reads {FORMAT}")
-    interface = make_interface(record["interface"], custom=False)
-    encoder = make_encoder(record["encoder"], client, custom=False)
+    interface = make_interface(record["interface"], custom=trusted)
+    encoder = make_encoder(record["encoder"], client, custom=trusted)
     space = Observer(encoder, interface).space
     if _shapes(space) != record["observation_space"]:
         raise ConfigError(f"{folder} was made with other observations than this version builds: train it again")

@@ -17,7 +17,7 @@ from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
-from ..inference.errors import DuologueError
+from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
@@ -74,7 +74,9 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     client = InferenceClient.from_settings(config["inference"])
     try:
-        prepared = Evaluation(config, client, config["bundle"], *check(config, client))
+        prepared = Evaluation(
+            config, client, config["bundle"], *check(config, client), trusted=bool(config.get("trusted"))
+        )
         with Run("evaluate", folder, config, client.meter) as run:
             prepared.play(run)
         report(run, client)
@@ -103,7 +105,7 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         with Run("run", folder, config, client.meter) as run:
             learn(agent, steps, run, task)
             bundle = save(agent, task, run, config)
-            Evaluation(config, client, bundle, *checked).play(run)
+            Evaluation(config, client, bundle, *checked, trusted=True).play(run)
         report(run, client)
         return run.summary
     finally:
@@ -121,6 +123,11 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings,
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
     named = dict(settings.judge or {})
     judge = plugins().build(named, "evaluation.judge", context)
+    if getattr(judge, "needs_reference", False) and not any(scenario.reference for scenario in scenarios):
+        raise ConfigError(
+            f"`evaluation.judge`: `{named['name']}` compares with references, and no scenario of split "
+            f"`{settings.split}` has one: add `reference` to them, or choose `judge@evaluation.judge=llm`"
+        )
     return settings, scenarios, Referee(str(named["name"]), judge)
 
 
@@ -134,6 +141,7 @@ class Evaluation:
         settings: The part ``evaluation`` of the configuration.
         scenarios: What is played.
         referee: Who decides; closed when everything was played.
+        trusted: See `load_bundle`.
 
     Raises:
         ConfigError: If the folder is no bundle or a value is refused.
@@ -147,13 +155,14 @@ class Evaluation:
         settings: Settings,
         scenarios: Sequence[Scenario],
         referee: Referee,
+        trusted: bool = False,
     ) -> None:
         from ..agents.bundle import load_bundle
 
         self.client = client
         self.settings = settings
         self.referee = referee
-        self.bundle = load_bundle(bundle, client)
+        self.bundle = load_bundle(bundle, client, trusted=trusted)
         self.task = Task(
             client=client,
             assistant=endpoints_from_settings(config["inference"])["assistant"],
@@ -189,6 +198,7 @@ class Evaluation:
         finally:
             self.client.run(self.referee.aclose())
         run.keep()
+        run.summary["trained_on"] = self.bundle.settings.get("model")
         run.summary["results"] = [tally.summary() for tally in tallies]
         failed = sum(tally.failures for tally in tallies)
         matches = total * len(tallies) * self.settings.baseline_repeats
@@ -206,6 +216,9 @@ def report(run: Run, client: InferenceClient) -> None:
     if rows:
         show_results(rows, console)
         console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    asked, trained = run.info.config["inference"]["assistant"]["model"], run.summary["trained_on"]
+    if asked != trained:
+        console.print(f"Mind: the policy was trained on `{trained}` and evaluated on `{asked}`.", soft_wrap=True)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""

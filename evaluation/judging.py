@@ -9,7 +9,7 @@ from typing import Literal
 from ..inference.errors import CallFailed, DuologueError
 from ..plugins.bench import Bench
 from ..plugins.judge import Judge, PairwiseJudge
-from ..plugins.verdict import Failure, Preference, Score, Turn
+from ..plugins.verdict import Failure, Preference, Score, Turn, Verdict
 from .contestants import Answer
 
 TIE_MARGIN = 1e-9
@@ -64,6 +64,7 @@ class Referee:
         self.name = name
         self._judge = judge
         self.bench = Bench(name, judge) if isinstance(judge, Judge) else None
+        self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
 
     async def decide(self, contestant: Answer, baseline: Answer) -> Match:
         """Judges one pair in both orders.
@@ -78,7 +79,7 @@ class Referee:
 
     async def _by_scores(self, a: Turn, b: Turn) -> Match:
         assert self.bench is not None
-        verdicts = await asyncio.gather(self.bench.score(a), self.bench.score(b))
+        verdicts = await asyncio.gather(self._score(a), self._score(b))
         values = []
         for verdict in verdicts:
             if not isinstance(verdict, Score):
@@ -88,6 +89,14 @@ class Referee:
         difference = values[0] - values[1]
         result = 0.5 if abs(difference) <= TIE_MARGIN else float(difference > 0)
         return Match((result, result), scores=(values[0], values[1]))
+
+    async def _score(self, turn: Turn) -> Verdict:
+        """The verdict on a reply; asked for once, however many matches the reply plays."""
+        assert self.bench is not None
+        key = repr((turn.scenario_id, turn.messages, turn.reply, turn.finish_reason))
+        if key not in self._verdicts:
+            self._verdicts[key] = asyncio.ensure_future(self.bench.score(turn))
+        return await asyncio.shield(self._verdicts[key])  # others may be waiting for it too
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
         answers = await asyncio.gather(_compare(judge, a, b), _compare(judge, b, a))

@@ -54,7 +54,7 @@ class EmbeddedServer:
             if not self._urls:
                 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
                 replicas = min(2, cores)
-                threads = max(1, (cores - 1) // replicas)
+                threads = max(1, min(4, (cores - 1) // replicas))  # a small model gains nothing from more
                 self._children = [self._spawn(threads) for _ in range(replicas)]
                 self._urls = [self._ready(child) for child in self._children]
             return self._urls

@@ -102,11 +102,11 @@ class StaticEncoder(Encoder):
 
     def __init__(self) -> None:
         super().__init__()
+        # wordllama's own load() looks for its tokenizer in the wrong folder and then tries to download it
+        folder = package_folder("wordllama")
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
-        # wordllama's own load() looks for its tokenizer in the wrong folder and then tries to download it
-        folder = package_folder("wordllama")
         self._table = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
 
@@ -194,7 +194,10 @@ class EndpointEncoder(Encoder):
 
     async def _encode_new(self, texts: list[str]) -> Vectors:
         size = self._batch_size
-        batches = [texts[i : i + size] for i in range(0, len(texts), size)]
+        spoken = [text for text in texts if text.strip()]  # servers refuse empty texts, and models say them
+        if not spoken:
+            return np.zeros((len(texts), self.dim), np.float32)
+        batches = [spoken[i : i + size] for i in range(0, len(spoken), size)]
         answers = await asyncio.gather(*(self._client.embed(self.endpoint, batch) for batch in batches))
         vectors = np.concatenate(answers)
         if vectors.shape[1] != self.dim:
@@ -202,7 +205,9 @@ class EndpointEncoder(Encoder):
                 f"`encoder.dim={self.dim}`, but `{self.endpoint.model}` gives vectors of length {vectors.shape[1]}: "
                 f"set `encoder.dim={vectors.shape[1]}`"
             )
-        return unit(vectors)
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        rows[[bool(text.strip()) for text in texts]] = unit(vectors)
+        return rows
 
 
 ENCODERS: Mapping[str, str] = {

@@ -15,6 +15,9 @@ from .errors import CallFailed, EndpointRefused
 _CONNECT_S = 60.0
 """Seconds to connect; generous, because a busy loop must not be mistaken for a dead server."""
 
+_THIS_REQUEST = (400, 413, 422)
+"""Said by an endpoint that has answered others, these concern one prompt: its content, its length."""
+
 
 class Transport:
     """Posts JSON to endpoints with the `openai` package's retries, and remembers which of them ever answered."""
@@ -75,7 +78,9 @@ class Transport:
         if client is None:
             limits = httpx2.Limits(max_connections=max(endpoint.max_concurrency, 100), keepalive_expiry=4.0)
             client = openai.AsyncOpenAI(
-                api_key=key, base_url=url, http_client=openai.DefaultAioHttpClient(limits=limits)
+                api_key=key,
+                base_url=url,
+                http_client=openai.DefaultAioHttpClient(limits=limits, trust_env=not endpoint.embedded),
             )
             self._clients[url, key] = client
         return client
@@ -98,6 +103,8 @@ class Transport:
                 )
             case openai.APIStatusError() if error.status_code == 408:
                 return CallFailed(f"{where} failed {endpoint.max_retries + 1} times, last with 408: {said}")
+            case openai.APIStatusError() if endpoint.base_url in self._answered and error.status_code in _THIS_REQUEST:
+                return CallFailed(f"{where} rejected this request ({error.status_code}): {said}")
             case openai.APIStatusError():
                 return EndpointRefused(f"{where} rejected the request ({error.status_code}): {said}")
             case _ if endpoint.base_url in self._answered:

@@ -13,7 +13,11 @@ from .verdict import Failure, Preference, Turn, Verdict
 
 @runtime_checkable
 class Judge(Protocol):
-    """Scores replies one by one. Batches come as large as the moment offers; order is kept."""
+    """Scores replies one by one. Batches come as large as the moment offers; order is kept.
+
+    A judge that can say nothing without a reference may have an attribute ``needs_reference = True``; an evaluation
+    on scenarios that have none is then refused before anything is paid.
+    """
 
     async def score(self, batch: Sequence[Turn]) -> Sequence[Verdict]:
         """Returns one verdict per turn, in order."""

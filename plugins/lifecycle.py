@@ -24,10 +24,10 @@ class RolloutStats:
     Attributes:
         index: Number of the rollout, from 0.
         timesteps: Transitions collected so far in the run.
-        episodes: Episodes in this rollout.
+        episodes: Attempts at episodes in this rollout, failed ones included.
         mean_reward: Mean reward per episode; None if all of them failed.
         scores: Mean of every judge's raw score.
-        failures: Failed episodes in this rollout, by cause.
+        failures: Failed attempts in this rollout, by cause.
     """
 
     index: int

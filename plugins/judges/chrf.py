@@ -19,6 +19,8 @@ class ChrfJudge:
         ConfigError: If sacrebleu is not installed.
     """
 
+    needs_reference = True
+
     def __init__(self, word_order: int = 0, beta: int = 2) -> None:
         try:
             from sacrebleu.metrics.chrf import CHRF

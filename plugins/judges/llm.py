@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...inference.completion import Message
+from ...inference.completion import Completion, Message
 from ...inference.errors import CallFailed
 from ..judge import JudgeContext
 from ..verdict import Failure, Score, Turn, Verdict
@@ -74,7 +74,9 @@ def read_score(text: str) -> float | None:
 
 
 class LLMJudge:
-    """A judge model's grade divided by 10, in [0, 1]. An answer that cannot be read is a failure.
+    """A judge model's grade divided by 10, in [0, 1].
+
+    An answer that cannot be read is asked for once more, at a higher temperature; then it is a failure.
 
     Args:
         context: For the client and the endpoint of role ``judge``.
@@ -105,10 +107,21 @@ class LLMJudge:
     async def _one(self, turn: Turn) -> Verdict:
         dialogue = "\n".join(f"{m['role']}: {m['content']}" for m in turn.messages if m["role"] != "system")
         message: Message = {"role": "user", "content": self._fill(dialogue, turn.reply, turn.reference or "")}
-        try:
-            answer = await self._client.chat(self._endpoint, [message], sampling=self._sampling, role="judge")
-        except CallFailed as error:
-            return Failure(str(error))
+        verdict: Verdict = Failure("not asked")
+        for attempt, temperature in enumerate((0.0, 0.7)):  # the same question at 0 would get the same answer
+            sampling = replace(self._sampling, temperature=temperature)
+            try:
+                answer = await self._client.chat(
+                    self._endpoint, [message], sampling=sampling, sample_index=attempt, role="judge"
+                )
+            except CallFailed as error:
+                return Failure(str(error))
+            verdict = self._read(answer)
+            if isinstance(verdict, Score):
+                break
+        return verdict
+
+    def _read(self, answer: Completion) -> Verdict:
         if answer.finish_reason == "length":  # "Score: 1" may have been going to be "Score: 10"
             return Failure(f"the judge's answer was cut at {self._sampling.max_tokens} tokens: raise `max_tokens`")
         value = read_score(answer.text)

@@ -11,9 +11,13 @@ from ..verdict import Abstain, Score, Turn, Verdict
 class ReferenceJudge:
     """The cosine of the reply's and the reference's embeddings, in [-1, 1]; abstains where there is no reference.
 
+    Rounded to four decimals, because the last bits of an embedding depend on what else was in its batch.
+
     Args:
         encoder: Name of a local encoder.
     """
+
+    needs_reference = True
 
     def __init__(self, encoder: str = "minilm") -> None:
         self._encoder = make_encoder(encoder, custom=False)
@@ -23,7 +27,9 @@ class ReferenceJudge:
         texts = [text for turn in batch if turn.reference for text in (turn.reply, turn.reference)]
         vectors = iter(await self._encoder.encode(texts))
         return [
-            Score(float(next(vectors) @ next(vectors))) if turn.reference else Abstain("the scenario has no reference")
+            Score(round(float(next(vectors) @ next(vectors)), 4))
+            if turn.reference
+            else Abstain("the scenario has no reference")
             for turn in batch
         ]
 

@@ -282,3 +282,16 @@ def test_an_evaluation_that_breaks_off_still_closes_its_judge(first, configured,
         evaluate(config, tmp_path / "refused")
     assert Whimsical.closed == 1
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_judge_of_references_is_refused_before_anything_is_paid_where_there_are_none(configured, tmp_path, server):
+    path = tmp_path / "bare.jsonl"
+    lines = [
+        {"id": f"{split}-{i}", "split": split, "user": f"{split} {i}?"} for split in ("train", "test") for i in (1, 2)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    config = configured("run", f"env.scenarios={path}")
+    config["evaluation"]["judge"] = {"name": "chrf"}
+    with pytest.raises(ConfigError, match=r"`chrf` compares with references.*judge@evaluation\.judge=llm"):
+        train_and_evaluate(config, tmp_path / "refused")
+    assert server.requests == []

@@ -61,6 +61,27 @@ def test_scores_give_the_same_result_in_both_orders(played):
     assert (match.orders, match.score, match.consistent) == ((1.0, 1.0), 1.0, True)
 
 
+def test_a_reply_is_scored_once_however_many_matches_it_plays(played):
+    class Counts:
+        seen = 0
+
+        async def score(self, batch):
+            self.seen += len(batch)
+            return [Score(float(len(turn.reply))) for turn in batch]
+
+        async def aclose(self):
+            pass
+
+    judge = Counts()
+    referee = Referee("counts", judge)
+
+    async def matches():
+        return [await referee.decide(played("long reply"), played(other)) for other in ("a", "bb", "a")]
+
+    assert [match.outcome for match in asyncio.run(matches())] == ["win"] * 3
+    assert judge.seen == 3  # the contestant's reply, and two different ones of the baseline
+
+
 def test_changing_sides_mirrors_the_result(played):
     judge = Graded({"mine": 0.9, "theirs": 0.2})
     there, back = decide(judge, played("mine"), played("theirs")), decide(judge, played("theirs"), played("mine"))

@@ -297,7 +297,7 @@ def test_the_meter_counts_paid_reused_and_failed_by_role(client, endpoint, serve
     server.answer = lambda body: "one two three"  # 3 tokens; the server counts 7 for every prompt
     for role, index in [("assistant", 0), ("assistant", 1), ("assistant", 0), ("judge", 2), ("judge", 0)]:
         client.run(client.chat(endpoint, HELLO, sample_index=index, role=role))
-    server.answer = lambda body: (400, {"error": {"message": "no"}})
+    server.answer = lambda body: (401, {"error": {"message": "no"}})
     with pytest.raises(EndpointRefused):
         client.run(client.chat(endpoint, HELLO, sample_index=9, role="user"))
     one = 0.01 + 7 * 2e-6 + 3 * 10e-6
@@ -381,3 +381,19 @@ def test_the_shared_client_is_one_until_it_is_closed(tmp_path, endpoint, monkeyp
     assert len(Cassette(tmp_path / "shared.sqlite", "replay")) == 1
     assert InferenceClient.shared() is not shared
     InferenceClient.shared().close()
+
+
+def test_of_two_processes_that_ask_the_same_the_first_answer_is_everybodys(client, endpoint, server):
+    """Else the slower one would go on with an answer that no later run can find again."""
+    other = InferenceClient(Cassette(client.cassette.path))
+    arrived = threading.Event()
+    texts = iter(["late", "early"])
+    server.answer = lambda body: next(texts)
+    server.delay_s = lambda body: (arrived.set(), 1.0)[1] if not arrived.is_set() else 0.0
+    slow = client.thread.submit(client.chat(endpoint, HELLO))
+    assert arrived.wait(10)
+    quick = other.run(other.chat(endpoint, HELLO))
+    other.close()
+    server_said = {quick.text, slow.result(10).text}
+    assert len(server_said) == 1
+    assert len(server.requests) == 2

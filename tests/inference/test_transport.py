@@ -65,6 +65,14 @@ def test_a_failure_that_cannot_pass_is_asked_once_and_refused_with_the_cure(clie
     assert "the server's own words" in text
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_server_that_answered_others_rejects_a_request_and_not_the_run(client, endpoint, server, status):
+    client.run(client.chat(endpoint, HELLO))
+    server.answer = refusal(status)
+    with pytest.raises(CallFailed, match=rf"rejected this request \({status}\): the server's own words"):
+        client.run(client.chat(endpoint, HELLO, sample_index=1))
+
+
 def test_a_refused_key_without_a_variable_says_to_name_one(client, endpoint, server):
     server.answer = refusal(401)
     with pytest.raises(EndpointRefused, match="set `api_key_env`$"):

@@ -310,6 +310,15 @@ def test_an_unreadable_answer_is_quoted_in_the_failure(server, context):
     assert verdict == Failure("the judge's answer holds no score from 0 to 10: 'I would rather not.'")
 
 
+def test_an_unreadable_answer_is_asked_for_again_and_not_read_from_the_cassette(server, context):
+    answers = iter(["I would rather not.", "Score: 6"])
+    server.answer = lambda body: next(answers)
+    assert say(context, "Yes.")[0].value == 0.6
+    assert [body["temperature"] for body in server.requests] == [0.0, 0.7]
+    assert say(context, "Yes.")[0].value == 0.6  # both answers are kept: the second run asks nothing
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("prompt", ["{answer}", "{0}", "{", "{question.text}", "{reply[0]}", '{"score": N}'])
 def test_a_prompt_with_other_placeholders_is_refused(context, prompt):
     with pytest.raises(ConfigError, match=r"`judges\.x` was refused: `prompt` may only hold"):
