@@ -11,8 +11,6 @@ from ..verdict import Abstain, Score, Turn, Verdict
 class ReferenceJudge:
     """The cosine of the reply's and the reference's embeddings, in [-1, 1]; abstains where there is no reference.
 
-    Rounded to four decimals, because the last bits of an embedding depend on what else was in its batch.
-
     Args:
         encoder: Name of a local encoder.
     """
@@ -27,9 +25,7 @@ class ReferenceJudge:
         texts = [text for turn in batch if turn.reference for text in (turn.reply, turn.reference)]
         vectors = iter(await self._encoder.encode(texts))
         return [
-            Score(round(float(next(vectors) @ next(vectors)), 4))
-            if turn.reference
-            else Abstain("the scenario has no reference")
+            Score(float(next(vectors) @ next(vectors))) if turn.reference else Abstain("the scenario has no reference")
             for turn in batch
         ]
 

@@ -51,7 +51,7 @@ def test_the_next_rollout_goes_on_where_the_last_one_ended(make_task):
 
 
 def test_dialogues_are_under_way_together(make_task, server):
-    server.delay_s = lambda body: 0.2
+    server.delay_s = lambda body: 1.0
     Collector(make_task(), slots=3, seed=0).collect(3, first)
     assert server.most_in_flight == 12  # three dialogues of four candidates
 
