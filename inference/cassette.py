@@ -46,6 +46,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.rows: list[tuple[bytes, bytes, bytes, float, float]] = []
+        self.earlier: dict[bytes, Recorded] = {}
         self.written = False
         self.error: CassetteError | None = None
 
@@ -111,19 +112,22 @@ class Cassette:
             )
         return None
 
-    async def keep(self, key: bytes, request: bytes, body: bytes, latency_s: float) -> None:
+    async def keep(self, key: bytes, request: bytes, body: bytes, latency_s: float) -> Recorded | None:
         """Stores an answer; returns when it is committed. Answers that arrive together share one commit.
+
+        Returns:
+            The answer that another process had stored before, which stays; None if this one was stored.
 
         Raises:
             CassetteError: If the file cannot be written.
         """
         if self.mode == "off":
-            return
-        row = (key, zlib.compress(request, 1), zlib.compress(body, 1), latency_s, time.time())
+            return None
         with self._gather:
             batch = self._pending
-            batch.rows.append(row)
+            batch.rows.append((key, request, body, latency_s, time.time()))
         await asyncio.get_running_loop().run_in_executor(self._writer, self._flush, batch)
+        return batch.earlier.get(key)
 
     def _flush(self, batch: _Batch) -> None:
         if not batch.written:  # else an earlier flush took this caller's row along
@@ -131,8 +135,7 @@ class Cassette:
                 self._pending = _Batch()
             batch.written = True
             try:
-                with self._lock, self._open() as connection:
-                    connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", batch.rows)
+                self._write(batch)
             except sqlite3.Error as error:
                 batch.error = self._broken("written", error)
                 batch.error.__cause__ = error
@@ -140,6 +143,18 @@ class Cassette:
                 batch.error = error
         if batch.error is not None:
             raise batch.error
+
+    def _write(self, batch: _Batch) -> None:
+        pack = zlib.compress
+        rows = [(key, pack(request, 1), pack(body, 1), *rest) for key, request, body, *rest in batch.rows]
+        with self._lock, self._open() as connection:
+            before = connection.total_changes
+            connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+            stored = connection.total_changes - before
+        if stored < len(rows):
+            for key, _, body, *_ in batch.rows:
+                if (first := self.find(key)) is not None and first.body != body:
+                    batch.earlier[key] = first
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -1,8 +1,8 @@
 """The one way out: every call of every role to any OpenAI-compatible endpoint goes through `InferenceClient`.
 
-The `openai` package supplies addresses, authentication, retries with jitter, Retry-After and error types; request
-bodies are written and answers decoded by msgspec, because building pydantic models costs more than the call. All
-connections live on one event loop in one thread. Nothing here knows what the calls are for.
+Request bodies are written and answers decoded by msgspec, because building pydantic models costs more than the call;
+`inference.lane` says who carries them. All connections live on one event loop in one thread. Nothing here knows what the
+calls are for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +21,16 @@ import numpy.typing as npt
 from .cassette import Cassette
 from .completion import Completion, Message, read_completion, read_embeddings
 from .endpoint import Endpoint, Sampling
-from .errors import CallFailed, InferenceError
+from .errors import InferenceError
 from .loop import LoopThread, T
 from .meter import Meter
 from .settings import construct
 from .transport import Transport
 
 R = TypeVar("R")
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")  # the body is also part of its own cassette key
+_encode = _ENCODER.encode
 
 
 class InferenceClient:
@@ -48,7 +50,6 @@ class InferenceClient:
         self.thread = LoopThread()
         self._transport = Transport()
         self._closed = False
-        self._places: dict[str, asyncio.Semaphore] = {}
         self._under_way: dict[bytes, asyncio.Future[tuple[bytes, float]]] = {}
 
     _shared: dict[int, InferenceClient] = {}  # noqa: RUF012  (by process id, so that a fork gets its own)
@@ -101,7 +102,7 @@ class InferenceClient:
             CassetteError: If the cassette is broken, or has no answer in replay mode.
         """
         sampling = endpoint.sampling if sampling is None else sampling
-        body: dict[str, Any] = {"model": endpoint.model, "messages": list(messages), **sampling.body(sample_index)}
+        body: dict[str, Any] = {"model": endpoint.model, "messages": messages, **sampling.body(sample_index)}
         if logprobs:
             body["logprobs"] = True
             if top_logprobs:
@@ -163,47 +164,51 @@ class InferenceClient:
         role: str,
         read: Callable[[bytes, float, bool], R],
     ) -> R:
-        """Finds the answer in the cassette, or waits for the same request under way, or asks."""
-        identity = {"endpoint": endpoint.identity, "path": path, "body": body, "sample_index": sample_index}
-        key, canonical = self.cassette.key(identity)
+        """Asks, or finds the answer in the cassette."""
+        content = _encode(body)
         try:
-            while (shared := self._under_way.get(key)) is not None:
-                await asyncio.wait([shared])
-                if not shared.cancelled():  # else whoever asked went away, and we ask ourselves
-                    return read(*shared.result(), True)
-            if (found := self.cassette.find(key)) is not None:
-                return read(found.body, found.latency_s, True)
-            promise = self._under_way[key] = asyncio.get_running_loop().create_future()
-            try:
-                raw, latency_s = await self._post(endpoint, path, msgspec.json.encode(body))
-                answer = read(raw, latency_s, False)  # only what can be read is worth keeping
-                await self.cassette.keep(key, canonical, raw, latency_s)
-                if (first := self.cassette.find(key)) is not None and first.body != raw:  # another process was quicker,
-                    raw, latency_s = first  # and a later run must meet what this one did
-                    answer = read(raw, latency_s, False)
-            except Exception as error:
-                promise.set_exception(error)
-                promise.exception()  # marks it as seen: nobody may be waiting
-                raise
-            except BaseException:
-                promise.cancel()
-                raise
-            finally:
-                del self._under_way[key]
-            promise.set_result((raw, latency_s))
-            return answer
+            if self.cassette.mode == "off":
+                raw, latency_s = await self._transport.post(endpoint, path, content, role)
+                return read(raw, latency_s, False)
+            identity = {"endpoint": endpoint.identity, "path": path, "body": msgspec.Raw(content)}
+            key, canonical = self.cassette.key({**identity, "sample_index": sample_index})
+            return await self._once(endpoint, path, content, role, read, key, canonical)
         except InferenceError:
             self.meter.count_failed(role)
             raise
 
-    async def _post(self, endpoint: Endpoint, path: str, content: bytes) -> tuple[bytes, float]:
-        """Sends one request within the endpoint's concurrency and deadline; returns the body and the seconds."""
-        places = self._places.setdefault(endpoint.identity, asyncio.Semaphore(endpoint.max_concurrency))
-        async with places:
-            start = time.monotonic()
-            try:
-                async with asyncio.timeout(endpoint.deadline_s):
-                    raw = await self._transport.post(endpoint, path, content)
-            except TimeoutError as error:
-                raise CallFailed(f"{endpoint.base_url} gave no answer within {endpoint.deadline_s:g} s") from error
-            return raw, time.monotonic() - start
+    async def _once(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        content: bytes,
+        role: str,
+        read: Callable[[bytes, float, bool], R],
+        key: bytes,
+        canonical: bytes,
+    ) -> R:
+        """Finds the answer in the cassette, or waits for the same request under way, or asks and keeps the answer."""
+        while (shared := self._under_way.get(key)) is not None:
+            await asyncio.wait([shared])
+            if not shared.cancelled():  # else whoever asked went away, and we ask ourselves
+                return read(*shared.result(), True)
+        if (found := self.cassette.find(key)) is not None:
+            return read(found.body, found.latency_s, True)
+        promise = self._under_way[key] = asyncio.get_running_loop().create_future()
+        try:
+            raw, latency_s = await self._transport.post(endpoint, path, content, role)
+            answer = read(raw, latency_s, False)  # only what can be read is worth keeping
+            if (first := await self.cassette.keep(key, canonical, raw, latency_s)) is not None:
+                raw, latency_s = first  # another process was quicker, and a later run must meet what this one did
+                answer = read(raw, latency_s, False)
+        except Exception as error:
+            promise.set_exception(error)
+            promise.exception()  # marks it as seen: nobody may be waiting
+            raise
+        except BaseException:
+            promise.cancel()
+            raise
+        finally:
+            del self._under_way[key]
+        promise.set_result((raw, latency_s))
+        return answer

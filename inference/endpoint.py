@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -76,9 +77,13 @@ class Endpoint:
         sampling: Defaults of every request.
         price: For the cost that is reported; zero if unknown.
         max_concurrency: Requests under way at once, at most.
+        requests_per_minute: The provider's quota of requests; None for none.
+        tokens_per_minute: The provider's quota of prompt and completion tokens together; None for none.
+        adaptive: Whether fewer requests are sent at once while the endpoint refuses them (429, 503, timeouts) or
+            while its latency collapses.
         timeout_s: Seconds that one attempt may take.
         deadline_s: Seconds that one call may take with all its attempts and the pauses between them; waiting for
-            a free place under ``max_concurrency`` does not count.
+            a place (``max_concurrency``, quotas, a pause that the server asked for) does not count.
         max_retries: Further attempts after a failure that may pass (408, 409, 429, 5xx, disconnects).
     """
 
@@ -88,6 +93,9 @@ class Endpoint:
     sampling: Sampling = field(default_factory=Sampling)
     price: Price = field(default_factory=Price)
     max_concurrency: int = 32
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    adaptive: bool = True
     timeout_s: float = 60.0
     deadline_s: float = 300.0
     max_retries: int = 4
@@ -102,9 +110,10 @@ class Endpoint:
         for name, least in (("max_concurrency", 1), ("max_retries", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, not {getattr(self, name)}")
-        for name in ("timeout_s", "deadline_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be above 0, not {getattr(self, name)}")
+        for name in ("timeout_s", "deadline_s", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be a number above 0, not {value}")
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
 
     @classmethod

@@ -46,7 +46,9 @@ class Meter:
             usage.prompt_tokens += completion.prompt_tokens
             usage.completion_tokens += completion.completion_tokens
             usage.cost_usd += completion.cost_usd
-            self._recent.append((time.monotonic(), completion.completion_tokens))
+            now = time.monotonic()
+            self._recent.append((now, completion.completion_tokens))
+            self._forget(now)
 
     def count_embeddings(self, role: str, prompt_tokens: int, cost_usd: float) -> None:
         """Adds one paid request for embeddings."""
@@ -76,12 +78,15 @@ class Meter:
         """Sampled tokens per second over the last ``window_s``; 0 when nothing was sampled."""
         now = time.monotonic()
         with self._lock:
-            while self._recent and now - self._recent[0][0] > self.window_s:
-                self._recent.popleft()
+            self._forget(now)
             if not self._recent:
                 return 0.0
             span = max(now - self._recent[0][0], 1.0)
             return sum(tokens for _, tokens in self._recent) / span
+
+    def _forget(self, now: float) -> None:
+        while self._recent and now - self._recent[0][0] > self.window_s:
+            self._recent.popleft()
 
     def summary(self) -> dict[str, Any]:
         """The counts as `summary.json` holds them."""

@@ -1,4 +1,4 @@
-"""How bytes reach an endpoint: one `openai` client per address and key, over shared aiohttp connections.
+"""How bytes reach an endpoint: one lane per address and key, one gate per endpoint.
 
 Foreign errors are translated here into the project's own, and nowhere else.
 """
@@ -8,82 +8,110 @@ from __future__ import annotations
 import httpx2
 import openai
 
+from .attempt import Attempts
 from .embedded import embedded_urls
 from .endpoint import NO_KEY, Endpoint
 from .errors import CallFailed, EndpointRefused
-
-_CONNECT_S = 60.0
-"""Seconds to connect; generous, because a busy loop must not be mistaken for a dead server."""
+from .gate import Gate
+from .lane import Lane
 
 _THIS_REQUEST = (400, 413, 422)
 """Said by an endpoint that has answered others, these concern one prompt: its content, its length."""
+
+_MOST_WAYS = 256
+_BYTES_PER_TOKEN = 4
+_USUAL_COMPLETION = 256  # tokens, where a request names no bound
 
 
 class Transport:
     """Posts JSON to endpoints with the `openai` package's retries, and remembers which of them ever answered."""
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[str, str], openai.AsyncOpenAI] = {}
-        self._load: dict[str, int] = {}
+        self._lanes: dict[tuple[str, str | None], Lane] = {}
+        self._gates: dict[tuple[object, ...], Gate] = {}
+        self._ways: dict[int, tuple[Endpoint, tuple[Gate, Lane]]] = {}  # by id: an endpoint has no hash
         self._answered: set[str] = set()
 
-    async def post(self, endpoint: Endpoint, path: str, content: bytes) -> bytes:
-        """Sends one request and returns the body of the answer.
+    async def post(self, endpoint: Endpoint, path: str, content: bytes, role: str) -> tuple[bytes, float]:
+        """Sends one request.
+
+        Args:
+            endpoint: Where to.
+            path: After the address.
+            content: The body.
+            role: Whose request it is, for fairness.
+
+        Returns:
+            The body of the answer, and the seconds that it took; waiting for a place is not among them.
 
         Raises:
             EndpointRefused: If the server rejects the request, or never answered anything before and cannot be
                 reached.
-            CallFailed: If the retries are used up.
+            CallFailed: If the retries are used up or the deadline is over.
         """
-        url = await self._address(endpoint)
-        self._load[url] = self._load.get(url, 0) + 1
         try:
-            client = self._client(endpoint, url)
-            response = await client.post(
-                path,
-                content=content,
-                cast_to=httpx2.Response,
-                options={
-                    "headers": {"Content-Type": "application/json"},
-                    "max_retries": endpoint.max_retries,
-                    "timeout": httpx2.Timeout(endpoint.timeout_s, connect=_CONNECT_S),
-                },
-            )
-            self._answered.add(endpoint.base_url)
-            return response.content
+            gate, lane = self._way(endpoint) or await self._embedded_way(endpoint)
+        except httpx2.ProxyError as error:
+            raise EndpointRefused(
+                f"{endpoint.base_url} cannot be reached by the environment's proxy: {error}"
+            ) from error
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise _no_address(endpoint, error) from error
+        attempts = Attempts(gate, role, endpoint.timeout_s, endpoint.deadline_s, _tokens(endpoint, content))
+        lane.under_way += 1
+        try:
+            raw = await lane.post(path, content, attempts, max_retries=endpoint.max_retries)
+        except TimeoutError as error:
+            raise CallFailed(f"{endpoint.base_url} gave no answer within {endpoint.deadline_s:g} s") from error
         except openai.APIError as error:
             raise self._translate(error, endpoint) from error
         except (httpx2.InvalidURL, UnicodeError) as error:
-            raise EndpointRefused(
-                f"`base_url` is no address that can be asked: {endpoint.base_url} ({error})"
-            ) from error
+            raise _no_address(endpoint, error) from error
         finally:
-            self._load[url] -= 1
+            lane.under_way -= 1
+        self._answered.add(endpoint.base_url)
+        return raw, attempts.latency_s
+
+    def _way(self, endpoint: Endpoint) -> tuple[Gate, Lane] | None:
+        """The gate and the lane of an endpoint; None for the embedded model, which has several lanes."""
+        known = self._ways.get(id(endpoint))
+        if known is not None:
+            return known[1]
+        if endpoint.embedded:
+            return None
+        if len(self._ways) >= _MOST_WAYS:
+            self._ways.clear()
+        way = self.gate(endpoint), self._lane(endpoint, endpoint.base_url)
+        self._ways[id(endpoint)] = endpoint, way  # the endpoint is held, so that nothing else gets its id
+        return way
+
+    async def _embedded_way(self, endpoint: Endpoint) -> tuple[Gate, Lane]:
+        """The gate, and the lane to the embedded model's server that has the least to do."""
+        lanes = [self._lane(endpoint, url) for url in await embedded_urls(endpoint)]
+        return self.gate(endpoint), min(lanes, key=lambda lane: lane.under_way)
+
+    def gate(self, endpoint: Endpoint) -> Gate:
+        """The gate of an endpoint; roles that share the endpoint share the gate."""
+        limits = (endpoint.max_concurrency, endpoint.requests_per_minute, endpoint.tokens_per_minute)
+        key = (endpoint.identity, *limits, endpoint.adaptive)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = Gate(*limits, adaptive=endpoint.adaptive)
+        return gate
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        for client in self._clients.values():
-            await client.close()
-        self._clients.clear()
+        for lane in self._lanes.values():
+            await lane.aclose()
+        self._lanes.clear()
+        self._ways.clear()
 
-    async def _address(self, endpoint: Endpoint) -> str:
-        """The address to ask: the endpoint's own, or the least busy of the embedded model's servers."""
-        if not endpoint.embedded:
-            return endpoint.base_url
-        return min(await embedded_urls(endpoint), key=lambda url: self._load.get(url, 0))
-
-    def _client(self, endpoint: Endpoint, url: str) -> openai.AsyncOpenAI:
-        key = endpoint.api_key()
-        client = self._clients.get((url, key))
-        if client is None:
-            limits = httpx2.Limits(max_connections=max(endpoint.max_concurrency, 100), keepalive_expiry=4.0)
-            client = openai.AsyncOpenAI(
-                api_key=key,
-                base_url=url,
-                http_client=openai.DefaultAioHttpClient(limits=limits, trust_env=not endpoint.embedded),
-            )
-            self._clients[url, key] = client
-        return client
+    def _lane(self, endpoint: Endpoint, url: str) -> Lane:
+        lane = self._lanes.get((url, endpoint.api_key_env))
+        if lane is None:
+            lane = Lane(url, endpoint.api_key, trust_env=not endpoint.embedded)
+            self._lanes[url, endpoint.api_key_env] = lane
+        return lane
 
     def _translate(self, error: openai.APIError, endpoint: Endpoint) -> EndpointRefused | CallFailed:
         where = f"{endpoint.base_url} (model `{endpoint.model}`)"
@@ -122,3 +150,14 @@ def _said(error: openai.APIError, key: str) -> str:
     if key != NO_KEY:
         text = text.replace(key, "***")
     return " ".join(text.split())[:200]
+
+
+def _no_address(endpoint: Endpoint, error: Exception) -> EndpointRefused:
+    return EndpointRefused(f"`base_url` is no address that can be asked: {endpoint.base_url} ({error})")
+
+
+def _tokens(endpoint: Endpoint, content: bytes) -> float:
+    """A rough count of what a request will be counted for; only made where there is a quota."""
+    if endpoint.tokens_per_minute is None:
+        return 0.0
+    return len(content) / _BYTES_PER_TOKEN + (endpoint.sampling.max_tokens or _USUAL_COMPLETION)

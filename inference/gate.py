@@ -1,0 +1,195 @@
+"""The way to one endpoint: who may send next, when, and how many at once.
+
+It holds an adaptive limit on requests under way, quotas a minute, a pause that the server asked for, and fairness: of the
+roles that wait, the one with the fewest requests under way goes first, so that judging never starves behind generation.
+Used on one event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .adaptive import AdaptiveLimit
+from .rates import TokenBucket
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_S = 60.0
+"""A server that asks for more is asked again after this long; single calls follow Retry-After in full."""
+
+FIRST_PAUSE_S, LONGEST_BACKOFF_S = 0.25, 8.0
+"""Where the server names no time: the pause after the first round of refusals, doubled by each further one up to this."""
+
+OVERLOADED = frozenset((429, 503, 529))
+"""Statuses that mean too many requests, whoever sent them."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A request under way: whose it is, when it was sent, and the tokens that were set aside for it."""
+
+    role: str
+    sent_at: float
+    tokens: float = 0.0
+
+
+class Gate:
+    """Hands out places.
+
+    Args:
+        max_concurrency: Requests under way at once, at most.
+        requests_per_minute: Quota; None for none.
+        tokens_per_minute: Quota of prompt and completion tokens; None for none.
+        adaptive: Whether fewer are let through when the endpoint refuses or slows down.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        max_concurrency: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        adaptive: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit = AdaptiveLimit(max_concurrency)
+        self.under_way: Counter[str] = Counter()
+        self._total = 0
+        self._adaptive = adaptive
+        self._clock = clock
+        self._requests = None if requests_per_minute is None else TokenBucket(requests_per_minute)
+        self._tokens = None if tokens_per_minute is None else TokenBucket(tokens_per_minute)
+        self._quotas = [quota for quota in (self._requests, self._tokens) if quota is not None]
+        self._closed_until = float("-inf")
+        self._rounds = 0  # of refusals without a good answer between them
+        self._waiting: dict[str, deque[tuple[asyncio.Future[Place], float]]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def try_enter(self, role: str, tokens: float = 0.0) -> Place | None:
+        """A place if one is free now and nobody waits for it; else None."""
+        now = self._clock()
+        if self._waiting or self._full or now < self._closed_until or (self._quotas and self._delay_s(now) > 0):
+            return None
+        return self._grant(role, tokens, now)
+
+    @property
+    def _full(self) -> bool:
+        return self._total + 1 > self.limit.value
+
+    async def enter(self, role: str, tokens: float = 0.0) -> Place:
+        """Waits for a place.
+
+        Args:
+            role: Who asks.
+            tokens: Estimate of the tokens that the request will be counted for.
+        """
+        if (place := self.try_enter(role, tokens)) is not None:
+            return place
+        future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(role, deque()).append((future, tokens))
+        self._admit()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # granted in the moment of the cancellation
+                self.leave(future.result())
+            raise
+
+    def leave(
+        self,
+        place: Place,
+        *,
+        status: int | None = None,
+        timed_out: bool = False,
+        retry_after_s: float | None = None,
+        tokens: float | None = None,
+    ) -> None:
+        """Gives a place back.
+
+        Args:
+            place: What `enter` returned.
+            status: The HTTP status of the answer; None if there was none.
+            timed_out: Whether there was none in time.
+            retry_after_s: What the server asked for.
+            tokens: What was really counted, where it is known.
+        """
+        now = self._clock()
+        full = self._full
+        self._total -= 1
+        self.under_way[place.role] -= 1
+        if self._tokens is not None and tokens is not None:
+            self._tokens.take(tokens - place.tokens)
+        if status in OVERLOADED:
+            self._pause(now, retry_after_s, first=self._refused(now, place))
+        elif timed_out:
+            self._refused(now, place)
+        elif status is not None and status < 400:
+            self._rounds = 0
+            if self._adaptive:
+                self.limit.answered(now, now - place.sent_at, full=full)
+        if self._waiting:
+            self._admit()
+
+    def _refused(self, now: float, place: Place) -> bool:
+        """Lowers the limit; true if this refusal is the first of its round."""
+        if not self._adaptive:
+            return False
+        before = int(self.limit.value)
+        first = self.limit.refused(now, place.sent_at)
+        if int(self.limit.value) < before:
+            log.info("overloaded: from %d to %d requests at once", before, int(self.limit.value))
+        return first
+
+    def _pause(self, now: float, retry_after_s: float | None, *, first: bool) -> None:
+        """Nobody else is sent into a refusal: all wait for as long as the server says, or a little longer each time."""
+        if retry_after_s is not None and retry_after_s > 0:
+            pause_s = min(retry_after_s, LONGEST_PAUSE_S)
+        elif first:
+            pause_s = min(FIRST_PAUSE_S * 2.0**self._rounds, LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0)
+            self._rounds = min(self._rounds + 1, 16)
+        else:
+            return
+        self._closed_until = max(self._closed_until, now + pause_s)
+
+    def _admit(self) -> None:
+        """Grants what can be granted now, and sets an alarm for what time alone will free."""
+        while self._waiting and not self._full:
+            now = self._clock()
+            if (delay_s := self._delay_s(now)) > 0:
+                self._wake_in(delay_s)
+                return
+            role = min(self._waiting, key=lambda name: self.under_way[name])
+            queue = self._waiting[role]
+            future, tokens = queue.popleft()
+            del self._waiting[role]
+            if queue:
+                self._waiting[role] = queue  # behind the others, so that equal roles take turns
+            if not future.done():
+                future.set_result(self._grant(role, tokens, now))
+
+    def _grant(self, role: str, tokens: float, now: float) -> Place:
+        if self._requests is not None:
+            self._requests.take(1.0)
+        if self._tokens is not None:
+            self._tokens.take(tokens)
+        self._total += 1
+        self.under_way[role] += 1
+        return Place(role, now, tokens)
+
+    def _delay_s(self, now: float) -> float:
+        delay_s = self._closed_until - now
+        for quota in self._quotas:
+            delay_s = max(delay_s, quota.delay_s(now))
+        return delay_s
+
+    def _wake_in(self, delay_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._admit)

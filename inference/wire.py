@@ -1,0 +1,182 @@
+"""One pool of HTTP connections, by aiohttp: sends a request with ready headers and reads the answer whole.
+
+It knows nothing of retries or of the `openai` package, except that failures are raised as the exceptions of `httpx2`, which
+that package understands.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx2
+from multidict import CIMultiDict
+from yarl import URL
+
+_CONNECT_S = 60.0
+"""Seconds to connect; generous, because a busy loop must not be mistaken for a dead server."""
+
+_KEEPALIVE_S = 30.0
+"""Idle seconds after which a connection is dropped. One that the server closes first is noticed and not used again."""
+
+_MAX_HEADER_BYTES = 2**16
+_READ_BUFFER_BYTES = 2**20  # an answer with logprobs in one piece: a small buffer stops and starts the socket
+_ENCODED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+
+
+class Answer(NamedTuple):
+    """What came back: the status, the headers as they were sent, and the body, decompressed."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @property
+    def plain_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that still hold for the decompressed body."""
+        return [(name, value) for name, value in self.headers if name.lower() not in _ENCODED]
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this lower-case name."""
+        return next((value.decode("latin-1") for key, value in self.headers if key.lower() == name), None)
+
+
+class Wire:
+    """The connections to one address.
+
+    Bounds on concurrency are the caller's: the pool itself has none.
+
+    Args:
+        url: The address, for TLS and for the environment's proxy.
+        trust_env: Whether ``HTTP_PROXY`` and its relatives are heeded.
+    """
+
+    def __init__(self, url: str, *, trust_env: bool = True) -> None:
+        self._secure = url.startswith("https:")
+        self.proxy = _environment_proxy(url) if trust_env else None
+        self._connector: aiohttp.TCPConnector | None = None
+
+    @property
+    def can_carry(self) -> bool:
+        """False behind a proxy that aiohttp does not speak to, such as SOCKS."""
+        return self.proxy is None or urlsplit(self.proxy).scheme in ("http", "https")
+
+    def route(self, url: URL, headers: Iterable[tuple[str, str]]) -> Route:
+        """A way for requests that differ in nothing but their bodies.
+
+        Args:
+            url: Where to.
+            headers: All of them but those that frame the message.
+        """
+        if self._connector is None:
+            certificates = httpx2.create_ssl_context() if self._secure else True  # those that `openai` trusts
+            self._connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=certificates, ttl_dns_cache=60
+            )
+        return Route(self._connector, url, headers, self.proxy)
+
+    async def aclose(self) -> None:
+        """Closes all connections; routes made later open new ones."""
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
+
+
+class Route:
+    """Sends bodies to one address with the same headers; a context for those who are about to.
+
+    Args:
+        connector: The pool of connections; not closed here.
+        url: Where to.
+        headers: All of them but those that frame the message.
+        proxy: The proxy's address, if there is one.
+    """
+
+    def __init__(
+        self, connector: aiohttp.TCPConnector, url: URL, headers: Iterable[tuple[str, str]], proxy: str | None = None
+    ) -> None:
+        self._url = url
+        self._proxy = proxy
+        self._users = 0
+        self._retired = False
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=False,
+            headers=CIMultiDict([*headers, ("Accept-Encoding", "gzip, deflate")]),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+        )
+
+    async def post(self, content: bytes, timeout_s: float) -> Answer:
+        """Sends one request; redirects are not followed.
+
+        Args:
+            content: The body.
+            timeout_s: Seconds until the last byte of the answer.
+
+        Raises:
+            httpx2.RequestError: If there is no whole answer.
+        """
+        bound = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
+        try:
+            response = await self._session.post(
+                self._url, data=aiohttp.BytesPayload(content), allow_redirects=False, timeout=bound, proxy=self._proxy
+            )
+            body = await response.read()  # at its end the connection is free again; if it fails, it is closed
+        except aiohttp.InvalidURL as error:
+            raise httpx2.InvalidURL(str(error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _foreign(error) from error
+        return Answer(response.status, response.raw_headers, body)
+
+    def __enter__(self) -> Self:
+        self._users += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._users -= 1
+        if self._retired:
+            self.retire()
+
+    def retire(self) -> None:
+        """Says that nobody will enter any more; those inside end as they would."""
+        self._retired = True
+        if not self._users:
+            self._session.detach()
+
+
+def _environment_proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _foreign(error: Exception) -> httpx2.RequestError:
+    """The exception by which `httpx2` would have said the same."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return httpx2.ConnectTimeout(text)
+        case TimeoutError():
+            return httpx2.ReadTimeout(text)
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return httpx2.ProxyError(text)
+        case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError() | ssl.SSLError():
+            return httpx2.ConnectError(text)
+        case OSError():
+            return httpx2.ReadError(text)
+        case _:
+            return httpx2.RemoteProtocolError(text)

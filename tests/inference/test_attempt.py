@@ -1,0 +1,76 @@
+"""A call's clock: it stands still at the gate; and what a server says of when to come back."""
+
+import asyncio
+import email.utils
+import time
+
+import pytest
+
+from duologue.inference.attempt import Attempts, retry_after, total_tokens
+from duologue.inference.gate import Gate
+from duologue.inference.wire import Answer
+
+
+def answer(*headers, status=429, body=b""):
+    return Answer(status, headers, body)
+
+
+def test_waiting_for_a_place_is_neither_latency_nor_deadline():
+    async def main():
+        gate = Gate(1)
+        first = await gate.enter("assistant")
+        asyncio.get_running_loop().call_later(0.2, gate.leave, first)
+        attempts = Attempts(gate, "assistant", 5.0, 0.1)
+        async with attempts.deadline():
+            place = attempts.try_enter() or await attempts.enter()
+            await asyncio.sleep(0.02)
+            attempts.answered(place, answer(status=200))
+        return attempts.latency_s
+
+    assert 0.02 <= asyncio.run(main()) < 0.1
+
+
+def test_the_deadline_holds_over_all_attempts():
+    async def main():
+        attempts = Attempts(Gate(1), "assistant", 5.0, 0.1)
+        async with attempts.deadline():
+            for _ in range(10):
+                place = attempts.try_enter() or await attempts.enter()
+                await asyncio.sleep(0.03)
+                attempts.answered(place, answer(status=500))
+
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    assert time.monotonic() - start < 1
+
+
+def test_the_first_attempt_alone_is_bounded_by_the_deadline():
+    assert Attempts(Gate(1), "assistant", 60.0, 5.0).bound_s == 5.0
+    assert Attempts(Gate(1), "assistant", 5.0, 60.0).bound_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], None),
+        ([(b"Retry-After", b"7")], 7.0),
+        ([(b"retry-after", b"0.5")], 0.5),
+        ([(b"retry-after", b"7"), (b"retry-after-ms", b"250")], 0.25),
+        ([(b"retry-after", b"7"), (b"retry-after-ms", b"soon")], 7.0),
+        ([(b"retry-after", b"soon")], None),
+        ([(b"retry-after", email.utils.formatdate(1_000_030, usegmt=True).encode())], 30.0),
+        ([(b"retry-after", b"Fri, 99 Foo 2026 00:00:00 GMT")], None),
+    ],
+)
+def test_when_to_come_back(headers, expected):
+    found = retry_after(answer(*headers), now=1_000_000.0)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [(b'{"usage":{"total_tokens":12}}', 12), (b"{}", None), (b'{"usage":null}', None), (b"<html>", None)],
+)
+def test_what_was_counted(body, expected):
+    assert total_tokens(body) == expected
