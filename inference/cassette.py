@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -44,11 +45,12 @@ class Recorded(NamedTuple):
 class _Batch:
     """Answers that share one commit, and its failure, which all of their askers must hear of."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.rows: list[tuple[bytes, bytes, bytes, float, float]] = []
         self.earlier: dict[bytes, Recorded] = {}
-        self.written = False
         self.error: CassetteError | None = None
+        self.over = asyncio.Event()
 
 
 class Cassette:
@@ -67,10 +69,10 @@ class Cassette:
             raise ConfigError(f"`inference.cassette.mode` must be one of {', '.join(get_args(Mode))}, not `{mode}`")
         self.path = Path(path).expanduser()
         self.mode: Mode = mode
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
+        self._reader = _Connection(self.path)
+        self._writing = _Connection(self.path)  # another one, so that no reader waits for a commit
         self._gather = threading.Lock()
-        self._pending = _Batch()
+        self._pending: _Batch | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette")
 
     @staticmethod
@@ -99,12 +101,12 @@ class Cassette:
         if self.mode == "off":
             return None
         try:
-            with self._lock:
-                row = self._open().execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
+            with self._reader as connection:
+                row = connection.execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
             if row is not None:
                 return Recorded(zlib.decompress(row[0]), row[1])
         except (sqlite3.Error, zlib.error) as error:
-            raise self._broken("read", error) from error
+            raise broken(self.path, "read", error) from error
         if self.mode == "replay":
             raise CassetteMiss(
                 f"{self.path} holds no answer for a request of this run, and `inference.cassette.mode=replay` forbids "
@@ -123,31 +125,38 @@ class Cassette:
         """
         if self.mode == "off":
             return None
+        loop = asyncio.get_running_loop()
         with self._gather:
             batch = self._pending
+            if batch is None or batch.loop is not loop:
+                batch = self._pending = _Batch(loop)
+                self._writer.submit(self._flush, batch)
             batch.rows.append((key, request, body, latency_s, time.time()))
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._flush, batch)
+        await batch.over.wait()
+        if batch.error is not None:
+            raise batch.error
         return batch.earlier.get(key)
 
     def _flush(self, batch: _Batch) -> None:
-        if not batch.written:  # else an earlier flush took this caller's row along
-            with self._gather:
-                self._pending = _Batch()
-            batch.written = True
-            try:
-                self._write(batch)
-            except sqlite3.Error as error:
-                batch.error = self._broken("written", error)
-                batch.error.__cause__ = error
-            except CassetteError as error:
-                batch.error = error
-        if batch.error is not None:
-            raise batch.error
+        """Writes a batch; runs in the writer's thread, while the next batch gathers."""
+        with self._gather:
+            if self._pending is batch:
+                self._pending = None
+        try:
+            self._write(batch)
+        except (sqlite3.Error, OSError) as error:
+            batch.error = broken(self.path, "written", error)
+            batch.error.__cause__ = error
+        except CassetteError as error:
+            batch.error = error
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                batch.loop.call_soon_threadsafe(batch.over.set)
 
     def _write(self, batch: _Batch) -> None:
         pack = zlib.compress
         rows = [(key, pack(request, 1), pack(body, 1), *rest) for key, request, body, *rest in batch.rows]
-        with self._lock, self._open() as connection:
+        with self._writing as connection, connection:
             before = connection.total_changes
             connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
             stored = connection.total_changes - before
@@ -156,43 +165,69 @@ class Cassette:
                 if (first := self.find(key)) is not None and first.body != body:
                     batch.earlier[key] = first
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            connection = None
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.execute(_SCHEMA)
-                connection.commit()
-            except (OSError, sqlite3.Error) as error:
-                if connection is not None:
-                    connection.close()
-                raise self._broken("opened", error) from error
-            self._connection = connection
-        return self._connection
-
-    def _broken(self, verb: str, error: Exception) -> CassetteError:
-        return CassetteError(
-            f"the cassette {self.path} cannot be {verb}: {error}. Mend or move the file, set "
-            "`inference.cassette.path` to another place, or set `inference.cassette.mode=off`"
-        )
-
     def __len__(self) -> int:
         """The number of answers kept."""
         if self.mode == "off":
             return 0
         try:
-            with self._lock:
-                return int(self._open().execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+            with self._reader as connection:
+                return int(connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
         except sqlite3.Error as error:
-            raise self._broken("read", error) from error
+            raise broken(self.path, "read", error) from error
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""
         self._writer.shutdown(wait=True)
+        self._reader.close()
+        self._writing.close()
+
+
+class _Connection:
+    """A connection that opens when it is first entered, for one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        try:
+            return self._connection or self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(_SCHEMA)
+            connection.commit()
+        except (OSError, sqlite3.Error) as error:
+            if connection is not None:
+                connection.close()
+            raise broken(self._path, "opened", error) from error
+        self._connection = connection
+        return connection
+
+    def close(self) -> None:
+        """Closes it; entering it again opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def broken(path: Path, verb: str, error: Exception) -> CassetteError:
+    """The error of a file that cannot be ``verb``, with the way out."""
+    return CassetteError(
+        f"the cassette {path} cannot be {verb}: {error}. Mend or move the file, set "
+        "`inference.cassette.path` to another place, or set `inference.cassette.mode=off`"
+    )

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,7 @@ def test_counting_and_writing_name_the_cure_too(tmp_path, spoil):
 
 def test_counting_a_broken_table_names_the_cure(cassette):
     keep(cassette, {"i": 1})
+    assert len(cassette) == 1
     with sqlite3.connect(cassette.path) as other:
         other.execute("DROP TABLE answers")
     other.close()
@@ -313,3 +315,42 @@ except CassetteError as error:
         assert list(Path(folder).iterdir()) == []
     assert done.stdout.startswith(f"the cassette {path} cannot be opened: ")
     assert "set `inference.cassette.path` to another place" in done.stdout
+
+
+def test_no_reader_waits_for_a_writer(cassette):
+    """Another process holds the write lock; what is kept is found all the same, and at once."""
+    keep(cassette, {"i": 1})
+    other = sqlite3.connect(cassette.path)
+    other.execute("BEGIN IMMEDIATE")
+    start = time.monotonic()
+    assert cassette.find(Cassette.key({"i": 1})[0]) is not None
+    assert cassette.find(Cassette.key({"i": 2})[0]) is None
+    assert time.monotonic() - start < 1
+    other.rollback()
+    other.close()
+
+
+def test_answers_that_arrive_together_share_a_commit_and_none_is_lost(cassette):
+    async def all_at_once():
+        async def one(i):
+            key, request = Cassette.key({"i": i})
+            await cassette.keep(key, request, b"answer %d" % i, 0.1)
+
+        await asyncio.gather(*(one(i) for i in range(500)))
+
+    asyncio.run(all_at_once())
+    assert len(cassette) == 500
+    assert all(cassette.find(Cassette.key({"i": i})[0]).body == b"answer %d" % i for i in range(500))
+
+
+def test_who_goes_away_while_an_answer_is_kept_takes_nothing_with_them(cassette):
+    async def main():
+        key, request = Cassette.key({"i": 1})
+        task = asyncio.create_task(cassette.keep(key, request, b"answer", 0.1))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    cassette.close()
+    assert cassette.find(Cassette.key({"i": 1})[0]).body == b"answer"
