@@ -1,4 +1,7 @@
-"""Runs one judge for many dialogues at once: gathers turns into batches, retries, checks what comes back."""
+"""Runs one judge for many dialogues at once: gathers turns into batches, retries, checks what comes back.
+
+A judge that says `concurrent = True` gets every turn alone and at once instead, so that nobody waits for another's verdict.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,16 @@ class Bench:
         self._retries = retries
         self._waiting: list[tuple[Turn, asyncio.Future[Verdict]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._concurrent = bool(getattr(judge, "concurrent", False))
 
     async def score(self, turn: Turn) -> Verdict:
-        """Judges one turn, together with whatever else is waiting.
+        """Judges one turn, together with whatever else is waiting, or alone if the judge is concurrent.
 
         Raises:
             DuologueError: What no retry can mend: a wrong key, a missing recording, a refused setting.
         """
+        if self._concurrent:
+            return (await self._judge([turn]))[0]
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, future))
         if self._worker is None or self._worker.done():

@@ -15,6 +15,10 @@ from .verdict import Failure, Preference, Turn, Verdict
 class Judge(Protocol):
     """Scores replies one by one. Batches come as large as the moment offers; order is kept.
 
+    While one batch is judged the next one gathers, which suits a model on this machine. A judge that makes a call of its
+    own for every turn should have an attribute ``concurrent = True``: it then gets each turn alone and at once, any
+    number of them under way together, and a quick verdict does not wait for a slow one.
+
     A judge that can say nothing without a reference may have an attribute ``needs_reference = True``; an evaluation
     on scenarios that have none is then refused before anything is paid.
     """

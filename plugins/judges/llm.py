@@ -84,6 +84,8 @@ class LLMJudge:
         max_tokens: Tokens that the judge may use.
     """
 
+    concurrent = True  # a call a turn
+
     def __init__(self, context: JudgeContext, prompt: str = "", max_tokens: int = 256) -> None:
         self._client = context.client
         self._endpoint = context.endpoint("judge")

@@ -269,3 +269,47 @@ def test_a_judge_that_is_cancelled_leaves_nobody_waiting():
 def test_options_that_could_never_work_are_refused(options):
     with pytest.raises(ValueError, match="must be at least"):
         Bench("test", Scripted(own_number), **options)
+
+
+class Slow(Scripted):
+    """Takes as many hundredths of a second for a turn as its reply says, for a batch as long as for its slowest turn."""
+
+    async def score(self, batch):
+        self.batches.append([turn.reply for turn in batch])
+        await asyncio.sleep(max(int(turn.reply) for turn in batch) / 100)
+        return self.answer(batch)
+
+
+@pytest.mark.parametrize(("concurrent", "order"), [(True, ["1", "20"]), (False, ["20", "1"])])
+def test_a_quick_verdict_does_not_wait_for_a_slow_one_where_turns_are_judged_apart(concurrent, order):
+    judge, done = Slow(own_number), []
+    judge.concurrent = concurrent
+    bench = Bench("test", judge)
+
+    async def one(reply):
+        await bench.score(Turn((), reply))
+        done.append(reply)
+
+    async def both():
+        async with asyncio.timeout(10):
+            await asyncio.gather(one("20"), one("1"))
+
+    asyncio.run(both())
+    assert done == order
+    assert len(judge.batches) == (2 if concurrent else 1)
+
+
+def test_a_concurrent_judge_is_asked_again_for_the_turn_that_failed_and_no_other():
+    def fails_once(batch):
+        return [Failure("unreadable")] if len(judge.batches) == 1 else own_number(batch)
+
+    judge = Scripted(fails_once)
+    judge.concurrent = True
+    bench = Bench("test", judge, retries=1)
+
+    async def main():
+        first = await bench.score(Turn((), "1"))
+        return [first, await bench.score(Turn((), "2"))]
+
+    assert [verdict.value for verdict in asyncio.run(main())] == [1.0, 2.0]
+    assert judge.batches == [["1"], ["1"], ["2"]]
