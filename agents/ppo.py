@@ -18,9 +18,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from ..envs.dialogue import Transition
 from ..envs.observation import Observation
 from ..inference.errors import ConfigError, DuologueError
-from .rollouts import Collector, Played
+from .played import Played
+from .rollouts import Collector
 from .scorer import sample
 from .vec_env import DialogueVecEnv
+
+CHUNK = 32
+"""Rows of a forward pass that chooses actions."""
 
 
 class EpisodeBuffer(DictRolloutBuffer):
@@ -63,11 +67,36 @@ class DialoguePPO(PPO):
         policy: As for `PPO`.
         env: A `DialogueVecEnv`.
         max_failure_fraction: See `Collector`.
+        max_ahead_episodes: Episodes of the next rollout that may be begun while the last of a rollout end. 0 is exact
+            on-policy learning. Above 0 the endpoint is kept busy, also during updates; transitions that were begun ahead
+            were chosen by a policy that is one update old: they keep the log-probability that it gave them, their value
+            is computed anew. Which they are depends on latencies, so such a run cannot be repeated bit for bit.
         **options: Those of `PPO`.
+
+    Besides what `PPO` logs, each rollout logs ``rollout/utilisation`` (seconds that dialogues waited for endpoints over the
+    rollout's seconds times ``n_envs``), ``rollout/wait_s`` (nothing was ready), ``rollout/forward_s`` (choosing actions),
+    ``rollout/stale_share`` (of the transitions, chosen before the last update), ``rollout/failures`` and the mean raw
+    score of each judge as ``reward/<judge>``.
+
+    Raises:
+        ConfigError: If the action space has no discrete actions, or ``max_ahead_episodes`` is negative.
     """
 
-    def __init__(self, policy: Any, env: VecEnv, *, max_failure_fraction: float = 0.2, **options: Any) -> None:
+    def __init__(
+        self,
+        policy: Any,
+        env: VecEnv,
+        *,
+        max_failure_fraction: float = 0.2,
+        max_ahead_episodes: int = 0,
+        **options: Any,
+    ) -> None:
+        if isinstance(max_ahead_episodes, bool) or not isinstance(max_ahead_episodes, int) or max_ahead_episodes < 0:
+            raise ConfigError(
+                f"`max_ahead_episodes` must be a whole number of at least 0, not {max_ahead_episodes!r}: 0 is exact"
+            )
         self.max_failure_fraction = max_failure_fraction
+        self.max_ahead_episodes = max_ahead_episodes
         self.mean_length = 1.0
         self.next_episode = 0
         self.failures: dict[str, int] = {}
@@ -99,9 +128,13 @@ class DialoguePPO(PPO):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         ticker = self._ticker.start(callback)
-        n_episodes = max(1, round(n_rollout_steps * env.num_envs / self.mean_length))
+        target = n_rollout_steps * env.num_envs
+        n_episodes = max(1, round(target / self.mean_length))
+        last = self.num_timesteps + target >= self._total_timesteps  # nothing would come of what is begun ahead
         collector = self._ready_collector(env)
-        played, failures = collector.collect(n_episodes, self._act, ticker.add)
+        played, failures = collector.collect(
+            n_episodes, self._act, ticker.add, max_ahead_episodes=0 if last else self.max_ahead_episodes
+        )
         self.next_episode = collector.next_episode
         self.failures = dict(Counter(self.failures) + failures)
         if ticker.stopped:
@@ -110,7 +143,7 @@ class DialoguePPO(PPO):
             raise DuologueError(f"every episode of a rollout failed: {dict(failures)}")
         self._fill(rollout_buffer, played)
         self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
-        self._record(played, failures)
+        self._record(played, failures, collector)
         callback.update_locals({"played": played, "failures": failures})
         callback.on_rollout_end()
         return True
@@ -124,19 +157,26 @@ class DialoguePPO(PPO):
             self._collector.next_episode = self.next_episode
         return self._collector
 
-    def _act(self, observations: Sequence[Observation], noise: np.ndarray) -> list[Any]:
-        """Actions for the dialogues that are ready, one at a time in effect.
+    def _act(self, observations: Sequence[Observation], noise: np.ndarray) -> tuple[list[Any], list[float]]:
+        """Actions for the dialogues that are ready, one at a time in effect, and their log-probabilities.
 
-        The batch is padded to a fixed size: the last bits of a matrix product depend on its shape, and with them, once
-        in a long while, an action.
+        Forward passes have `CHUNK` rows, whatever is ready: the last bits of a matrix product depend on its shape, and
+        with them, once in a long while, an action.
         """
-        count = len(observations)
-        padded = [*observations, *[observations[0]] * (self.n_envs - count)]
-        with th.no_grad():
-            distribution = self.policy.get_distribution(obs_as_tensor(_stacked(padded), self.device))
-            extra = np.zeros((len(padded) - count, noise.shape[1]))
-            actions = sample(distribution, np.concatenate([noise, extra]))
-        return list(actions.cpu().numpy()[:count])
+        actions: list[Any] = []
+        log_probs: list[float] = []
+        for start in range(0, len(observations), CHUNK):
+            rows = observations[start : start + CHUNK]
+            padding = CHUNK - len(rows)
+            batch = obs_as_tensor(_stacked([*rows, *[rows[0]] * padding]), self.device)
+            with th.no_grad():
+                distribution = self.policy.get_distribution(batch)
+                extra = np.zeros((padding, noise.shape[1]))
+                chosen = sample(distribution, np.concatenate([noise[start : start + CHUNK], extra]))
+                log_prob = distribution.log_prob(chosen)
+            actions += list(chosen.cpu().numpy()[: len(rows)])
+            log_probs += log_prob.cpu().tolist()[: len(rows)]
+        return actions, log_probs
 
     def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played]) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
@@ -152,10 +192,19 @@ class DialoguePPO(PPO):
             with th.no_grad():
                 beyond = self.policy.predict_values(obs_as_tensor(last, self.device)).cpu().numpy().ravel()
             rewards[ends[cut]] += self.gamma * beyond
-        buffer.load(played, rewards, values.cpu().numpy().ravel(), log_probs.cpu().numpy())
+        current = max(rollout for p in played for rollout in p.rollouts)
+        stale = np.array([rollout < current for p in played for rollout in p.rollouts])
+        behaviour = np.array([log_prob for p in played for log_prob in p.log_probs], np.float32)
+        kept = np.where(stale, behaviour, log_probs.cpu().numpy())
+        buffer.load(played, rewards, values.cpu().numpy().ravel(), kept)
+        self.logger.record("rollout/stale_share", float(stale.mean()))
 
-    def _record(self, played: Sequence[Played], failures: Counter[str]) -> None:
-        """Logs the rollout: mean return and every judge's mean raw score, and the failures."""
+    def _record(self, played: Sequence[Played], failures: Counter[str], collector: Collector) -> None:
+        """Logs what the class documents."""
+        timing = collector.timing
+        self.logger.record("rollout/utilisation", timing.busy_s / (timing.wall_s * self.n_envs))
+        self.logger.record("rollout/wait_s", timing.wait_s)
+        self.logger.record("rollout/forward_s", timing.forward_s)
         scores: dict[str, list[float]] = {}
         for transition in (t for p in played for t in p.transitions):
             for name, value in transition.info.items():

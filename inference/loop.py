@@ -48,15 +48,22 @@ class LoopThread:
             future.cancel()
             raise
 
-    def spawn_batch(self, coroutines: list[Coroutine[Any, Any, None]]) -> None:
-        """Starts many coroutines with one hop to the loop's thread; they report by themselves."""
-        self.loop.call_soon_threadsafe(self._spawn, coroutines)
+    def spawn_batch(
+        self, coroutines: list[Coroutine[Any, Any, None]], tasks: set[asyncio.Task[Any]] | None = None
+    ) -> None:
+        """Starts many coroutines with one hop to the loop's thread; they report by themselves.
 
-    def _spawn(self, coroutines: list[Coroutine[Any, Any, None]]) -> None:
+        Args:
+            coroutines: What is started.
+            tasks: Holds their tasks while they run, for those who may cancel them; changed on the loop's thread only.
+        """
+        self.loop.call_soon_threadsafe(self._spawn, coroutines, self._tasks if tasks is None else tasks)
+
+    def _spawn(self, coroutines: list[Coroutine[Any, Any, None]], tasks: set[asyncio.Task[Any]]) -> None:
         for coroutine in coroutines:
             task = self.loop.create_task(coroutine)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     def cancel_all(self) -> None:
         """Cancels what is running and waits until it has ended."""

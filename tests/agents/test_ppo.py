@@ -8,8 +8,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
 
 from duologue.agents import CandidatePolicy, DialoguePPO, DialogueVecEnv
+from duologue.agents.played import Played
 from duologue.agents.ppo import EpisodeBuffer
-from duologue.agents.rollouts import Played
 from duologue.envs import DialogueEnv, Episode, Transition
 from duologue.inference import ConfigError
 from duologue.plugins import Reward, Score
@@ -41,7 +41,9 @@ def test_advantages_by_hand(make_task, scenarios):
     buffer = EpisodeBuffer(3, space, task.interface.action_space, gamma=0.5, gae_lambda=0.5, n_envs=1)
     zero = {name: np.zeros(box.shape, np.float32) for name, box in space.items()}
     played = [
-        Played(Episode(i, scenarios[0]), [zero] * n, [0] * n, [Transition(zero, 0.0, True, False)] * n)
+        Played(
+            Episode(i, scenarios[0]), [zero] * n, [0] * n, [0.0] * n, [1] * n, [Transition(zero, 0.0, True, False)] * n
+        )
         for i, n in enumerate((2, 1))
     ]
     buffer.load(played, np.array([1.0, 2.0, 4.0]), values=np.array([10.0, 20.0, 30.0]), log_probs=np.zeros(3))

@@ -1,0 +1,36 @@
+"""One episode as it was played, and how old the policies were that played it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..envs.dialogue import Transition
+from ..envs.episodes import Episode
+from ..envs.observation import Observation
+
+
+@dataclass
+class Played:
+    """One episode as it was played.
+
+    Attributes:
+        episode: Number, scenario and draw.
+        observations: What the policy saw, one per step.
+        actions: What it did.
+        log_probs: The log-probability that the acting policy gave each action.
+        rollouts: The rollout, counted from 1, in which each action was chosen: between two of them lies an update.
+        transitions: What that led to.
+    """
+
+    episode: Episode
+    observations: list[Observation] = field(default_factory=list)
+    actions: list[Any] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    rollouts: list[int] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of rewards."""
+        return sum(transition.reward for transition in self.transitions)
