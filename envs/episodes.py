@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Curriculum:
     def episode(self, seed: int, number: int) -> Episode:
         """The episode with this number, from 0, of the run with this seed."""
         epoch, place = divmod(number, len(self.scenarios))
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.scenarios))
         draw = epoch if self.draws is None else epoch % self.draws
-        return Episode(number, self.scenarios[int(order[place])], draw)
+        return Episode(number, self.scenarios[_order(seed, epoch, len(self.scenarios))[place]], draw)
+
+
+@lru_cache(maxsize=16)
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    """In which order an epoch deals; kept, because all of its episodes ask."""
+    return tuple(np.random.default_rng([seed, epoch]).permutation(count).tolist())
