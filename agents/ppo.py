@@ -18,13 +18,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from ..envs.dialogue import Transition
 from ..envs.observation import Observation
 from ..inference.errors import ConfigError, DuologueError
+from .actor import Actor
+from .checkpoint import random_states, restore_random_states
 from .played import Played
 from .rollouts import Collector
-from .scorer import sample
 from .vec_env import DialogueVecEnv
-
-CHUNK = 32
-"""Rows of a forward pass that chooses actions."""
 
 
 class EpisodeBuffer(DictRolloutBuffer):
@@ -100,15 +98,44 @@ class DialoguePPO(PPO):
         self.mean_length = 1.0
         self.next_episode = 0
         self.failures: dict[str, int] = {}
+        self.progress: dict[str, Any] = {}
         self._collector: Collector | None = None
         self._ticker = _Ticker(self)
+        self._rollout_start: dict[str, Any] | None = None
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
         super().__init__(policy, env, **options)
-        if not isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
+        if env is not None and not isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
             raise ConfigError(f"the PPO agent needs discrete actions, and this interface has {self.action_space}")
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collector", "_ticker"]
+        return [*super()._excluded_save_params(), "_collector", "_ticker", "_rollout_start"]
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Saves everything that `load` needs to go on as if nothing had happened.
+
+        Saved from inside a rollout, by a callback, it goes on from that rollout's beginning: the answers are in the
+        cassette. Episodes that were begun ahead are begun again.
+        """
+        self.progress = {"random": random_states(), **(self._rollout_start or self._counts())}
+        super().save(path, exclude, include)
+
+    @classmethod
+    def load(cls, path: Any, env: Any = None, *args: Any, **options: Any) -> Any:
+        """Loads an agent with the state of the random generators.
+
+        ``learn(rest, reset_num_timesteps=False)`` then ends with the parameters of an undisturbed run, if the endpoint,
+        or the cassette, gives the same answers and nothing was begun ahead.
+        """
+        agent = super().load(path, env, *args, **options)
+        progress = dict(agent.progress)
+        restore_random_states(progress.pop("random"))
+        agent._ticker.left = progress.pop("left")
+        vars(agent).update(progress)
+        return agent
+
+    def _counts(self) -> dict[str, Any]:
+        """How far it is, between rollouts."""
+        return {"num_timesteps": self.num_timesteps, "next_episode": self.next_episode, "left": list(self._ticker.left)}
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.env, DialogueVecEnv):
@@ -126,6 +153,7 @@ class DialoguePPO(PPO):
         assert isinstance(env, DialogueVecEnv)
         assert isinstance(rollout_buffer, EpisodeBuffer)
         self.policy.set_training_mode(False)
+        self._rollout_start = self._counts()
         callback.on_rollout_start()
         ticker = self._ticker.start(callback)
         target = n_rollout_steps * env.num_envs
@@ -133,17 +161,19 @@ class DialoguePPO(PPO):
         last = self.num_timesteps + target >= self._total_timesteps  # nothing would come of what is begun ahead
         collector = self._ready_collector(env)
         played, failures = collector.collect(
-            n_episodes, self._act, ticker.add, max_ahead_episodes=0 if last else self.max_ahead_episodes
+            n_episodes, Actor(self.policy).act, ticker.add, max_ahead_episodes=0 if last else self.max_ahead_episodes
         )
         self.next_episode = collector.next_episode
         self.failures = dict(Counter(self.failures) + failures)
         if ticker.stopped:
+            self._rollout_start = None
             return False
         if not played:
             raise DuologueError(f"every episode of a rollout failed: {dict(failures)}")
         self._fill(rollout_buffer, played)
         self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
         self._record(played, failures, collector)
+        self._rollout_start = None
         callback.update_locals({"played": played, "failures": failures})
         callback.on_rollout_end()
         return True
@@ -156,27 +186,6 @@ class DialoguePPO(PPO):
             )
             self._collector.next_episode = self.next_episode
         return self._collector
-
-    def _act(self, observations: Sequence[Observation], noise: np.ndarray) -> tuple[list[Any], list[float]]:
-        """Actions for the dialogues that are ready, one at a time in effect, and their log-probabilities.
-
-        Forward passes have `CHUNK` rows, whatever is ready: the last bits of a matrix product depend on its shape, and
-        with them, once in a long while, an action.
-        """
-        actions: list[Any] = []
-        log_probs: list[float] = []
-        for start in range(0, len(observations), CHUNK):
-            rows = observations[start : start + CHUNK]
-            padding = CHUNK - len(rows)
-            batch = obs_as_tensor(_stacked([*rows, *[rows[0]] * padding]), self.device)
-            with th.no_grad():
-                distribution = self.policy.get_distribution(batch)
-                extra = np.zeros((padding, noise.shape[1]))
-                chosen = sample(distribution, np.concatenate([noise[start : start + CHUNK], extra]))
-                log_prob = distribution.log_prob(chosen)
-            actions += list(chosen.cpu().numpy()[: len(rows)])
-            log_probs += log_prob.cpu().tolist()[: len(rows)]
-        return actions, log_probs
 
     def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played]) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
@@ -221,9 +230,7 @@ class _Ticker:
     def __init__(self, agent: DialoguePPO) -> None:
         self._agent = agent
         self._callback: BaseCallback | None = None
-        self._infos: list[dict[str, Any]] = []
-        self._dones: list[bool] = []
-        self._rewards: list[float] = []
+        self.left: list[tuple[dict[str, Any], bool, float]] = []
         self.stopped = False
 
     def start(self, callback: BaseCallback) -> _Ticker:
@@ -238,14 +245,13 @@ class _Ticker:
         info = dict(transition.info)
         if done:
             info["episode"] = {"r": played.episode_return, "l": len(played.transitions), "t": 0.0}
-        self._infos.append(info)
-        self._dones.append(done)
-        self._rewards.append(transition.reward)
-        if len(self._infos) == self._agent.n_envs:
+        self.left.append((info, done, transition.reward))
+        if len(self.left) == self._agent.n_envs:
+            infos = [info for info, _, _ in self.left]
+            dones, rewards = np.array([done for _, done, _ in self.left]), np.array([r for _, _, r in self.left])
+            self.left = []
             self._agent.num_timesteps += self._agent.n_envs
-            values = {"infos": self._infos, "dones": np.array(self._dones), "rewards": np.array(self._rewards)}
-            self._callback.update_locals(values)
+            self._callback.update_locals({"infos": infos, "dones": dones, "rewards": rewards})
             self.stopped = not self._callback.on_step()
-            self._agent._update_info_buffer(self._infos, np.array(self._dones))
-            self._infos, self._dones, self._rewards = [], [], []
+            self._agent._update_info_buffer(infos, dones)
         return not self.stopped
