@@ -75,7 +75,7 @@ class Actor:
         device = self.policy.device
         batch = self._batch if device.type == "cpu" else {k: v.to(device) for k, v in self._batch.items()}
         with th.inference_mode():
-            parts = self.policy.get_distribution(batch).distribution
+            parts: Any = self.policy.get_distribution(batch).distribution
             logits = [part.logits.cpu().numpy() for part in (parts if isinstance(parts, list) else [parts])]
         return [table[: len(observations)].astype(np.float64) for table in logits]
 

@@ -116,7 +116,7 @@ class DialoguePPO(PPO):
         Saved from inside a rollout, by a callback, it goes on from that rollout's beginning: the answers are in the
         cassette. Episodes that were begun ahead are begun again.
         """
-        self.progress = {"random": random_states(), **(self._rollout_start or self._counts())}
+        self.progress = self._rollout_start or self._counts()
         super().save(path, exclude, include)
 
     @classmethod
@@ -134,8 +134,15 @@ class DialoguePPO(PPO):
         return agent
 
     def _counts(self) -> dict[str, Any]:
-        """How far it is, between rollouts."""
-        return {"num_timesteps": self.num_timesteps, "next_episode": self.next_episode, "left": list(self._ticker.left)}
+        """How far it is, between rollouts; callbacks may draw random numbers within one, and will draw them again."""
+        return {
+            "random": random_states(),
+            "num_timesteps": self.num_timesteps,
+            "next_episode": self.next_episode,
+            "mean_length": self.mean_length,
+            "failures": dict(self.failures),
+            "left": list(self._ticker.left),
+        }
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.env, DialogueVecEnv):
@@ -170,12 +177,12 @@ class DialoguePPO(PPO):
             return False
         if not played:
             raise DuologueError(f"every episode of a rollout failed: {dict(failures)}")
-        self._fill(rollout_buffer, played)
+        self._fill(rollout_buffer, played, collector.rollout)
         self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
         self._record(played, failures, collector)
-        self._rollout_start = None
         callback.update_locals({"played": played, "failures": failures})
-        callback.on_rollout_end()
+        callback.on_rollout_end()  # the update is still to come: what is saved here goes on from before the rollout
+        self._rollout_start = None
         return True
 
     def _ready_collector(self, env: DialogueVecEnv) -> Collector:
@@ -187,7 +194,7 @@ class DialoguePPO(PPO):
             self._collector.next_episode = self.next_episode
         return self._collector
 
-    def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played]) -> None:
+    def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played], current: int) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
         observations = obs_as_tensor(_stacked([o for p in played for o in p.observations]), self.device)
         actions = np.array([action for p in played for action in p.actions])
@@ -201,7 +208,6 @@ class DialoguePPO(PPO):
             with th.no_grad():
                 beyond = self.policy.predict_values(obs_as_tensor(last, self.device)).cpu().numpy().ravel()
             rewards[ends[cut]] += self.gamma * beyond
-        current = max(rollout for p in played for rollout in p.rollouts)
         stale = np.array([rollout < current for p in played for rollout in p.rollouts])
         behaviour = np.array([log_prob for p in played for log_prob in p.log_probs], np.float32)
         kept = np.where(stale, behaviour, log_probs.cpu().numpy())

@@ -3,53 +3,35 @@
 The number of episodes is fixed before the rollout, every episode is bound to its scenario by its number, free slots
 take the next one, and actions are drawn from noise keyed by (seed, episode, step). What is collected is therefore the
 same whatever the latencies were: finishing first buys no place in the batch.
-
-With ``max_ahead_episodes`` slots that are free while the last episodes of a rollout end begin episodes of the next one.
-These keep running while the policy is updated, belong to the next rollout, and are at most one update old.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from ..envs.dialogue import Dialogue, EpisodeFailed, Transition
-from ..envs.episodes import Episode
-from ..envs.observation import Observation
+from ..envs.dialogue import EpisodeFailed, Transition
 from ..envs.task import Task
 from ..inference.errors import DuologueError
 from .played import Played
+from .stage import Act, Event, Stage
 
-
-class Act(Protocol):
-    """Chooses actions for the dialogues that are ready."""
-
-    def __call__(self, observations: Sequence[Observation], noise: np.ndarray) -> tuple[Sequence[Any], Sequence[float]]:
-        """Returns one action per observation and its log-probability.
-
-        ``noise`` is uniform in [0, 1), shape (len(observations), k).
-        """
-        ...
+OnStep = Callable[[Played, Transition], bool]
 
 
 @dataclass
 class Timing:
-    """Where the time of one rollout went, in seconds.
+    """Where the time of one rollout went.
 
     Attributes:
         wall_s: From its beginning to its end.
-        busy_s: Summed over the slots: how long their dialogues waited for endpoints.
-        wait_s: How long nothing was ready.
-        forward_s: How long the policy took to choose actions.
+        busy_s: Σ seconds in which slots waited for endpoints: to start an episode, or to carry out an action.
+        wait_s: Seconds in which the main thread had nothing to do but wait.
+        forward_s: Seconds in which the policy chose actions.
     """
 
     wall_s: float = 0.0
@@ -58,33 +40,30 @@ class Timing:
     forward_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """What a slot's job came to: an observation that wants an action, the end of an episode, or an error."""
+@dataclass
+class _Rollout:
+    """The books of one rollout: how many episodes are still to be over, and what came of the others."""
 
-    slot: int
-    began: float
-    ended: float
-    observation: Observation | None = None  # None: the episode is over
-    transition: Transition | None = None
-    failed: EpisodeFailed | None = None
-    error: BaseException | None = None
+    first: int
+    left: int
+    finished: list[Played] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
 
-
-_Job = Coroutine[Any, Any, tuple[Observation | None, Transition | None]]
-OnStep = Callable[[Played, Transition], bool]
+    def outcome(self) -> tuple[list[Played], Counter[str]]:
+        """The finished episodes in order, and the failures by cause."""
+        return sorted(self.finished, key=lambda played: played.episode.number), self.failures
 
 
 class TooManyFailures(DuologueError):
     """More episodes failed than the run allows."""
 
 
-class Stopped(Exception):
-    """`on_step` asked for the end of the rollout."""
-
-
 class Collector:
     """Plays episodes in parallel on the client's loop.
+
+    With ``max_ahead_episodes`` the slots that the last episodes of a rollout leave free start episodes of the next one,
+    and go on with them, as far as no action is needed, while the policy is updated. Those episodes belong to the next
+    rollout, which they begin; their first actions are then one update old, never more.
 
     Args:
         task: What is played.
@@ -95,7 +74,7 @@ class Collector:
         attempts: How often one episode is tried before it is left out.
 
     Attributes:
-        next_episode: Number of the next rollout's first episode.
+        next_episode: Number of the first episode of the next rollout.
         rollout: Rollouts begun so far.
         timing: Of the latest rollout.
     """
@@ -115,26 +94,13 @@ class Collector:
         self.task = task
         self.seed = seed
         self.next_episode = 0
-        self.rollout = 0
         self.timing = Timing()
-        self._dialogues = [Dialogue(task) for _ in range(slots)]
-        self._noise_size = noise_size
+        self.rollout = 0
         self._max_failure_fraction = max_failure_fraction
-        self._attempts = attempts
         self._recent: deque[bool] = deque(maxlen=self.window)
-        self._jobs: set[asyncio.Task[Any]] = set()  # touched on the loop's thread only
-        self._window_start = 0.0
-        self._forget()
-
-    def _forget(self) -> None:
-        """As if no episode had been begun."""
-        self._ready: queue.SimpleQueue[_Ready] = queue.SimpleQueue()
-        self._idle = list(range(len(self._dialogues)))
-        self._playing: dict[int, tuple[Played, int]] = {}  # by slot, with the attempt
-        self._again: deque[tuple[Episode, int]] = deque()
-        self._over: dict[int, Played | None] = {}  # by number; None for one that is left out
-        self._under_way: dict[int, float] = {}  # by slot: when its job was handed over
-        self._begun: int | None = None  # number of the next episode to begin
+        self._sink: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._later: list[Event] = []  # of episodes that were started ahead
+        self._stage = Stage(task, slots, seed, noise_size, attempts, self._sink)
 
     def collect(
         self,
@@ -147,188 +113,84 @@ class Collector:
         """Plays a fixed number of episodes to their ends.
 
         Args:
-            n_episodes: How many; those that fail after all attempts are among them. At least those that were begun
-                ahead are played.
-            act: The policy.
-            on_step: Called after every transition, in order of arrival, those of episodes begun ahead first. If it
-                returns false no further request is made, what is under way is awaited, and the rollout is given up:
-                the next one plays its episodes again.
-            max_ahead_episodes: Episodes of the next rollout that may be begun while the last of this one end.
+            n_episodes: How many; those that fail after all attempts are among them. If more were started ahead, these.
+            act: The policy; called on the loop's thread.
+            on_step: Called on this thread after every transition, in order of arrival, those of episodes that were
+                started ahead first; returning false ends the rollout: turns under way are waited for, no other is begun.
+            max_ahead_episodes: Episodes of the next rollout that may be started once all of this one are.
 
         Returns:
-            The episodes in order of their numbers, failed ones left out, and the failures by cause. Fewer episodes
-            than asked for without a failure mean that ``on_step`` ended the rollout.
+            The episodes in order of their numbers, failed ones left out, and the failures by cause. After an end by
+            ``on_step`` or an error, the next call plays the same episodes from their beginnings.
 
         Raises:
             TooManyFailures: If too large a share of attempts failed.
             DuologueError: What no retry can mend.
         """
-        first = self.next_episode
-        begun = first if self._begun is None else self._begun
-        self._begun, end = begun, max(first + n_episodes, begun)
+        run, first, began = self.task.client.run, self.next_episode, time.perf_counter()
+        self.timing, complete = Timing(), False
         self.rollout += 1
-        self.timing = Timing()
-        failures: Counter[str] = Counter()
-        self._window_start = time.monotonic()
         try:
-            self._recount(end, on_step)
-            while any(number not in self._over for number in range(first, end)):
-                self._fill_slots(end + max_ahead_episodes)
-                waiting = self._take(end, failures, on_step)
-                self._step(waiting, act)
-        except BaseException as error:  # noqa: BLE001  (raised again below)
-            try:
-                if not isinstance(error, Stopped):
-                    raise
-                self._drain()
-                return [played for number in range(first, end) if (played := self._over.get(number))], failures
-            finally:
-                self._cancel()
-                self._forget()
-        self._close_window(time.monotonic())
-        self.next_episode = end
-        finished = [played for number in range(first, end) if (played := self._over.pop(number))]
-        return finished, failures
-
-    def _recount(self, end: int, on_step: OnStep) -> None:
-        """Tells of the transitions that were made ahead, now that their rollout has begun."""
-        ahead = [played for played in self._over.values() if played is not None]
-        ahead += [played for played, _ in self._playing.values()]
-        for played in sorted(ahead, key=lambda played: played.episode.number):
-            for transition in played.transitions:
-                self._tell(played, transition, end, on_step)
-
-    def _tell(self, played: Played, transition: Transition, end: int, on_step: OnStep) -> None:
-        if played.episode.number < end and not on_step(played, transition):
-            raise Stopped
-
-    def _fill_slots(self, limit: int) -> None:
-        """Starts the next episodes, those below the limit, in the slots that are free."""
-        assert self._begun is not None
-        starts = {}
-        while self._idle:
-            if self._again:
-                episode, attempt = self._again.popleft()
-            elif self._begun < limit:
-                episode, attempt = self.task.curriculum.episode(self.seed, self._begun), 1
-                self._begun += 1
+            rollout = _Rollout(first, run(self._stage.begin(self.rollout, first, n_episodes, max_ahead_episodes, act)))
+            self.next_episode = first + rollout.left
+            if self._play(rollout, on_step):
+                self.timing.busy_s = run(self._stage.pause())
+                complete = True
             else:
-                break
-            slot = self._idle.pop()
-            self._playing[slot] = (Played(episode), attempt)
-            starts[slot] = _start(self._dialogues[slot], episode)
-        self._spawn(starts)
+                run(self._stage.drain())
+        finally:
+            self.timing.forward_s = self._stage.forward_s
+            self.timing.wall_s = time.perf_counter() - began
+            if not complete:
+                self.next_episode = first
+                self.close()
+        return rollout.outcome()
 
-    def _take(self, end: int, failures: Counter[str], on_step: OnStep) -> list[tuple[int, Played, Observation]]:
-        """Waits for dialogues that are ready; returns those that want an action."""
-        waiting = []
-        for item in self._receive():
-            played, _ = self._playing[item.slot]
-            if item.transition is not None:
-                played.transitions.append(item.transition)
-            if item.observation is not None:
-                waiting.append((item.slot, played, item.observation))
-            else:
-                self._settle(item, failures)
-            if item.transition is not None:
-                self._tell(played, item.transition, end, on_step)
-        return waiting
+    def close(self) -> None:
+        """Gives up what was started ahead; the next rollout starts it again."""
+        if not self.task.client.thread.loop.is_closed():
+            self.task.client.run(self._stage.cancel())
+        while not self._sink.empty():
+            self._sink.get()
+        self._later = []
 
-    def _settle(self, item: _Ready, failures: Counter[str]) -> None:
-        """Takes an episode that is over out of its slot: finished, to be tried again, or left out."""
-        played, attempt = self._playing.pop(item.slot)
-        self._idle.append(item.slot)
-        if item.failed is None:
-            self._over[played.episode.number] = played
-        else:
-            failures[item.failed.cause] += 1
-            if attempt < self._attempts:
-                self._again.append((played.episode, attempt + 1))
-            else:
-                self._over[played.episode.number] = None
-        self._watch(item.failed)
+    def _play(self, rollout: _Rollout, on_step: OnStep) -> bool:
+        """Reads events until all episodes are over; false if ``on_step`` said stop."""
+        events, self._later = self._later, []
+        while True:
+            for event in events:
+                if event.played.episode.number >= self.next_episode:
+                    self._later.append(event)
+                    continue
+                if event.transition is not None:
+                    event.played.transitions.append(event.transition)
+                    if not on_step(event.played, event.transition):
+                        return False
+                self._settle(rollout, event)
+            if not rollout.left:
+                return True
+            events = self._events()
 
-    def _step(self, waiting: list[tuple[int, Played, Observation]], act: Act) -> None:
-        """One choice of actions for all dialogues that are ready, then their steps."""
-        if not waiting:
-            return
-        noise = np.stack(
-            [
-                np.random.default_rng([self.seed, played.episode.number, len(played.actions)]).random(self._noise_size)
-                for _, played, _ in waiting
-            ]
-        )
-        start = time.monotonic()
-        actions, log_probs = act([observation for _, _, observation in waiting], noise)
-        self.timing.forward_s += time.monotonic() - start
-        steps = {}
-        for (slot, played, observation), action, log_prob in zip(waiting, actions, log_probs, strict=True):
-            played.observations.append(observation)
-            played.actions.append(action)
-            played.log_probs.append(float(log_prob))
-            played.rollouts.append(self.rollout)
-            steps[slot] = _advance(self._dialogues[slot], action)
-        self._spawn(steps)
+    def _settle(self, rollout: _Rollout, event: Event) -> None:
+        rollout.left -= event.over
+        if event.failed is not None:
+            rollout.failures[event.failed.cause] += 1
+        elif event.over:
+            rollout.finished.append(event.played)
+        if event.over or event.failed is not None:
+            self._watch(event.failed)
 
-    def _spawn(self, work: dict[int, _Job]) -> None:
-        """Starts the work of several slots with one hop to the loop's thread."""
-        sink = self._ready
-
-        async def report(slot: int, job: _Job) -> None:
-            began = time.monotonic()
-            observation = transition = failed = error = None
-            try:
-                observation, transition = await job
-            except EpisodeFailed as failure:
-                failed = failure
-            except BaseException as fault:  # the main thread must learn of it: nobody else awaits this task
-                error = fault
-                if not isinstance(fault, Exception):
-                    raise
-            finally:
-                sink.put(_Ready(slot, began, time.monotonic(), observation, transition, failed, error))
-
-        now = time.monotonic()
-        self._under_way |= dict.fromkeys(work, now)
-        self.task.client.thread.spawn_batch([report(slot, job) for slot, job in work.items()], self._jobs)
-
-    def _receive(self) -> list[_Ready]:
-        """Waits for the first dialogue that is ready and takes along all others that are."""
-        start = time.monotonic()
-        items = [self._ready.get()]
-        self.timing.wait_s += time.monotonic() - start
-        while not self._ready.empty():
-            items.append(self._ready.get())
+    def _events(self) -> list[Event]:
+        """Waits for the first event and takes along all others that are there."""
+        began = time.perf_counter()
+        items = [self._sink.get()]
+        self.timing.wait_s += time.perf_counter() - began
+        while not self._sink.empty():
+            items.append(self._sink.get())
         for item in items:
-            del self._under_way[item.slot]
-            self.timing.busy_s += item.ended - max(item.began, self._window_start)
-        for item in items:
-            if item.error is not None:
-                raise item.error
-        return items
-
-    def _close_window(self, now: float) -> None:
-        """Adds what is still under way to the rollout's figures."""
-        self.timing.wall_s = now - self._window_start
-        self.timing.busy_s += sum(now - max(since, self._window_start) for since in self._under_way.values())
-
-    def _drain(self) -> None:
-        """Waits for what is under way, so that every answer that is paid for arrives."""
-        while self._under_way:
-            self._receive()
-
-    def _cancel(self) -> None:
-        """Ends what is under way and waits until it has ended."""
-
-        async def end() -> None:
-            jobs = list(self._jobs)
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
-
-        ending = end()
-        with suppress(RuntimeError):  # the loop is closed, and with it all that ran there
-            self.task.client.thread.run(ending)
+            if isinstance(item, BaseException):
+                raise item
+        return [item for item in items if isinstance(item, Event)]
 
     def _watch(self, failed: EpisodeFailed | None) -> None:
         self._recent.append(failed is not None)
@@ -339,14 +201,3 @@ class Collector:
                 f"{share:.0%} of the last {len(self._recent)} episodes failed, more than "
                 f"`agent.max_failure_fraction={self._max_failure_fraction:g}` allows; the latest: {failed}"
             )
-
-
-async def _start(dialogue: Dialogue, episode: Episode) -> tuple[Observation | None, Transition | None]:
-    observation, _ = await dialogue.reset(episode)
-    return observation, None
-
-
-async def _advance(dialogue: Dialogue, action: Any) -> tuple[Observation | None, Transition | None]:
-    transition = await dialogue.step(action)
-    over = transition.terminated or transition.truncated
-    return None if over else transition.observation, transition

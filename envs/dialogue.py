@@ -39,7 +39,8 @@ class Transition:
     """What one action led to.
 
     Attributes:
-        observation: The next one; after the last turn, the state as it was left.
+        observation: The next one; after the last turn, the state as it was left. Where ``max_turns`` cut the dialogue it
+            is what the policy would have seen next, so that its value can be estimated.
         reward: The judged reward; 0 in a task without judges.
         terminated: Whether the user ended the dialogue.
         truncated: Whether ``max_turns`` cut it.
@@ -89,6 +90,10 @@ class Dialogue:
     async def step(self, action: Any) -> Transition:
         """Carries out an action: the assistant's turn, its judging and the user's answer.
 
+        A truncated dialogue would have gone on: where there is a reward to learn from, a two-phase interface proposes
+        candidates once more, which costs ``requests_per_turn`` requests. Nothing is asked after a termination, nor in
+        tasks without a reward.
+
         Raises:
             EpisodeFailed: If a call or a judge failed; the episode is over and has no reward.
             DuologueError: What no retry can mend.
@@ -107,12 +112,12 @@ class Dialogue:
         truncated = not terminated and state.turn >= task.max_turns
         if answer is not None:
             state.messages.append({"role": "user", "content": answer})
-        if terminated or truncated:
+        if terminated or (truncated and task.reward is None):
             state.proposals = ()
             observation = await self._observe()
         else:
             observation = await self._open_turn()
-            self._over = False
+            self._over = truncated
         info = self._info(action, completion, judged)
         return Transition(observation, judged.reward or 0.0, terminated, truncated, info)
 

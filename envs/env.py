@@ -46,7 +46,9 @@ class DialogueEnv(gym.Env[Observation, Any]):
     times `rules` and 0.3 times `length`, each in [0, 1].
 
     ## Episode End
-    Termination: the user has nothing left to say. Truncation: `max_turns` assistant turns were made.
+    Termination: the user has nothing left to say. Truncation: `max_turns` assistant turns were made; the last
+    observation is then what the policy would have seen next, which costs `select` the requests of one more turn (only
+    in a task with judges: without a reward there is no value to bootstrap, and its boxes are zero).
     A call or a judge that fails after its retries raises `EpisodeFailed`: a failure is never a reward.
 
     ## Information

@@ -48,7 +48,7 @@ class Observer:
     async def observe(self, state: DialogueState) -> Observation:
         """The observation of a state; new arrays at every call.
 
-        After the last turn a two-phase interface has proposed nothing, and its boxes are zero.
+        Where a two-phase interface has proposed nothing, as after a termination, its boxes are zero.
         """
         turns = [m["content"] for m in state.messages if m["role"] != "system"]
         vectors = await self.encoder.encode([*turns, state.user_message])

@@ -52,9 +52,20 @@ def test_advantages_by_hand(make_task, scenarios):
     assert buffer.returns.ravel().tolist() == [6.5, 2.0, 4.0]
 
 
-def test_the_value_of_what_was_cut_off_enters_the_last_reward(make_task, scenarios):
-    task = make_task(interface="strategy", max_turns=1, judges={"length": "length"}, scenarios=scenarios[6:])
-    agent = DialoguePPO("MultiInputPolicy", DialogueVecEnv(2, task), gamma=0.5, seed=0, **OPTIONS)
+@pytest.mark.parametrize("interface", ["select", "strategy"])
+def test_the_value_of_what_was_cut_off_enters_the_last_reward(make_task, scenarios, interface):
+    """γ = 0.5 and a critic made to say twice the first scalar, turns / 10: after one turn 0.2, times γ 0.1."""
+    task = make_task(interface=interface, max_turns=1, judges={"length": "length"}, scenarios=scenarios[6:])
+    policy = CandidatePolicy if interface == "select" else "MultiInputPolicy"
+    agent = DialoguePPO(policy, DialogueVecEnv(2, task), gamma=0.5, seed=0, **OPTIONS)
+    shapes = []
+
+    def twice_the_turn(observation):
+        shapes.append(tuple(observation["scalars"].shape))
+        assert interface == "strategy" or observation["candidates"].flatten(1).any(1).all()  # real ones
+        return 2 * observation["scalars"][:, :1]
+
+    agent.policy.predict_values = twice_the_turn
     recorded = []
 
     class Keep(BaseCallback):
@@ -66,10 +77,11 @@ def test_the_value_of_what_was_cut_off_enters_the_last_reward(make_task, scenari
 
     agent.learn(8, callback=Keep())
     played, rewards = recorded[0]
+    assert shapes[0] == (len(played), 6)  # all in one batch
     for episode, reward in zip(played, rewards, strict=True):
         (transition,) = episode.transitions
         assert transition.truncated
-        assert reward != pytest.approx(transition.reward)  # the untrained value of a real observation is not 0
+        assert reward == pytest.approx(transition.reward + 0.5 * 0.2)
 
 
 @pytest.mark.parametrize("interface", ["select", "strategy"])

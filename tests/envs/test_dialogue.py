@@ -183,8 +183,7 @@ def test_the_user_terminates_and_max_turns_truncates(make_task, scenarios, max_t
 
 @pytest.mark.parametrize("interface", ["select", "strategy", "plain"])
 @pytest.mark.parametrize("max_turns", [2, 3])
-def test_the_last_observation_is_the_state_as_it_was_left_without_proposals(make_task, scenarios, interface, max_turns):
-    """A truncated dialogue would have gone on, and its value is estimated from this observation."""
+def test_the_last_observation_is_the_state_as_it_was_left(make_task, scenarios, interface, max_turns):
     task = make_task(interface=interface, scenarios=scenarios[6:7], max_turns=max_turns)
     env = DialogueEnv(task)
     env.reset(seed=0)
@@ -195,9 +194,39 @@ def test_the_last_observation_is_the_state_as_it_was_left_without_proposals(make
     np.testing.assert_allclose(observation["message"], vectors[-1])
     np.testing.assert_allclose(observation["history"], vectors[:-1].mean(0), rtol=1e-6)
     assert observation["scalars"][0] == pytest.approx(max_turns / 10)
-    for name in observation.keys() - {"message", "history", "scalars"}:
-        assert not observation[name].any()
     assert env.observation_space.contains(observation)
+
+
+def test_a_truncated_dialogue_shows_the_candidates_it_would_have_gone_on_with(server, make_task, scenarios):
+    """Its value is estimated from this observation: it must be the one that a longer dialogue would have seen."""
+    seen = []
+    for max_turns in (1, 8):
+        env = DialogueEnv(make_task(scenarios=scenarios[6:7], max_turns=max_turns))
+        env.reset(seed=0)
+        seen.append(env.step(1)[0])
+        with_next_turn = len(server.requests)
+    assert seen[0]["candidates"].any()
+    for name in seen[0]:
+        np.testing.assert_array_equal(seen[0][name], seen[1][name])
+    assert with_next_turn == 8  # four for the turn, four for the one after; the second dialogue found all of them
+
+
+@pytest.mark.parametrize(("judges", "max_turns"), [({}, 1), ({"rules": "rules"}, 3)], ids=["unjudged", "terminated"])
+def test_nothing_is_asked_after_the_end_where_nobody_needs_it(server, make_task, scenarios, judges, max_turns):
+    env = DialogueEnv(make_task(scenarios=scenarios[6:7], max_turns=max_turns, judges=judges))
+    env.reset(seed=0)
+    for _ in range(max_turns):
+        observation, *_ = env.step(0)
+    assert len(server.requests) == 4 * max_turns
+    assert not observation["candidates"].any()
+
+
+def test_a_truncated_dialogue_is_over(make_task, scenarios):
+    env = DialogueEnv(make_task(scenarios=scenarios[6:7], max_turns=1))
+    env.reset(seed=0)
+    env.step(0)
+    with pytest.raises(DuologueError, match="call `reset` first"):
+        env.step(0)
 
 
 @pytest.mark.parametrize("interface", ["select", "strategy"])
