@@ -71,7 +71,7 @@ class Stage:
         sink: queue.SimpleQueue[Event | BaseException],
     ) -> None:
         self._task, self._seed, self._noise_size, self._attempts, self._sink = task, seed, noise_size, attempts, sink
-        self._idle = [Dialogue(task) for _ in range(slots)]
+        self._idle = [Dialogue(task, observe_end=False) for _ in range(slots)]
         self._next = self._end = self._limit = 0  # next to start, first of the next rollout, first not to be started
         self._retries: list[tuple[int, int]] = []  # a heap of number and attempt
         self._tasks: set[asyncio.Task[None]] = set()

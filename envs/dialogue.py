@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,11 +59,15 @@ class Dialogue:
 
     Args:
         task: The parts that all dialogues share.
+        observe_end: Whether the state in which a terminated dialogue is left is observed. Nobody acts on it or estimates
+            its value, but environments show it; without, the last observation is shown again.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, observe_end: bool = True) -> None:
         self.task = task
         self._observer = task.observer
+        self._observe_end = observe_end
+        self._seen: Observation = {}
         self._scenario: Scenario = task.scenarios[0]
         self._over = True
         self.state = DialogueState([])
@@ -114,7 +118,7 @@ class Dialogue:
             state.messages.append({"role": "user", "content": answer})
         if terminated or (truncated and task.reward is None):
             state.proposals = ()
-            observation = await self._observe()
+            observation = await self._observe() if self._observe_end else self._seen
         else:
             observation = await self._open_turn()
             self._over = truncated
@@ -123,7 +127,8 @@ class Dialogue:
 
     async def _open_turn(self) -> Observation:
         self.state.proposals = await self._ask(self.task.interface.propose(self.state))
-        return await self._observe()
+        self._seen = await self._observe()
+        return self._seen
 
     async def _observe(self) -> Observation:
         try:
@@ -132,24 +137,21 @@ class Dialogue:
             raise EpisodeFailed("encoder", str(error)) from error
 
     async def _ask(self, requests: Sequence[Request]) -> list[Completion]:
-        task, state = self.task, self.state
+        calls = [self._call(request) for request in requests]
         try:
-            return list(
-                await asyncio.gather(
-                    *(
-                        task.client.chat(
-                            task.assistant,
-                            request.messages,
-                            sample_index=state.draw * task.interface.requests_per_turn + request.index,
-                            logprobs=request.logprobs,
-                            top_logprobs=request.top_logprobs,
-                        )
-                        for request in requests
-                    )
-                )
-            )
+            return [await calls[0]] if len(calls) == 1 else list(await asyncio.gather(*calls))
         except CallFailed as error:
             raise EpisodeFailed("assistant", str(error)) from error
+
+    def _call(self, request: Request) -> Coroutine[Any, Any, Completion]:
+        task = self.task
+        return task.client.chat(
+            task.assistant,
+            request.messages,
+            sample_index=self.state.draw * task.interface.requests_per_turn + request.index,
+            logprobs=request.logprobs,
+            top_logprobs=request.top_logprobs,
+        )
 
     async def _judge(self, turn: Turn) -> Judged:
         if self.task.reward is None:

@@ -77,7 +77,7 @@ class PolicyContestant:
 
     async def answer(self, scenario: Scenario, repeat: int) -> Answer:
         """Plays one scenario to its end."""
-        dialogue = Dialogue(self.task)
+        dialogue = Dialogue(self.task, observe_end=False)
         observation, _ = await dialogue.reset(Episode(repeat, scenario, self._first_draw + repeat))
         turns: list[Turn] = []
         actions: list[str] = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from duologue.envs import DialogueEnv, EpisodeFailed, Scenario
+from duologue.envs import Dialogue, DialogueEnv, Episode, EpisodeFailed, Scenario
 from duologue.inference import CallFailed, DuologueError, Encoder, EndpointRefused
 from duologue.plugins import Abstain, Failure, Reward, Score
 
@@ -386,3 +386,25 @@ def test_one_broken_dialogue_does_not_concern_the_others(server, make_task, scen
     with pytest.raises(EpisodeFailed):
         broken.step(0)
     assert well.step(0)[-1]["scenario"] == "one-1"
+
+
+@pytest.mark.parametrize("interface", ["select", "strategy"])
+def test_the_end_need_not_be_observed(make_task, scenarios, interface):
+    """Three turns: all is the same but the observation after the last, which nobody acts on."""
+
+    async def played(dialogue):
+        observation, _ = await dialogue.reset(Episode(0, scenarios[6]))
+        seen = [observation]
+        transitions = [await dialogue.step(0) for _ in range(3)]
+        return seen + [t.observation for t in transitions], [(t.reward, t.terminated) for t in transitions]
+
+    task = make_task(interface=interface)
+    (full, results), (short, same) = (
+        task.client.run(played(Dialogue(task, observe_end=observe_end))) for observe_end in (True, False)
+    )
+    assert results == same
+    for name in full[0]:
+        for i in range(3):
+            np.testing.assert_array_equal(full[i][name], short[i][name])
+        np.testing.assert_array_equal(short[3][name], short[2][name])
+    assert (full[3]["scalars"] != short[3]["scalars"]).any()
