@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -131,23 +130,3 @@ class CandidatePolicy(ActorCriticPolicy):
         """Values (B, 1)."""
         values: th.Tensor = self.scorer(obs)[1]
         return values
-
-
-def sample(distribution: Any, noise: np.ndarray) -> th.Tensor:
-    """Draws actions by inverting the distribution function, so that equal noise gives equal actions.
-
-    Args:
-        distribution: A Stable-Baselines3 distribution over a `Discrete` or `MultiDiscrete` space.
-        noise: Uniform in [0, 1), shape (B, k), k the number of discrete choices in one action.
-
-    Returns:
-        Actions, shape (B,) for `Discrete`, (B, k) for `MultiDiscrete`.
-    """
-    parts = distribution.distribution
-    categoricals = parts if isinstance(parts, list) else [parts]
-    columns = []
-    for k, categorical in enumerate(categoricals):
-        cumulative = categorical.probs.double().cumsum(-1)  # (B, n)
-        u = th.as_tensor(noise[:, k : k + 1], device=cumulative.device) * cumulative[:, -1:]
-        columns.append(th.searchsorted(cumulative, u, right=True).squeeze(-1).clamp(max=cumulative.shape[-1] - 1))
-    return th.stack(columns, dim=-1) if isinstance(parts, list) else columns[0]

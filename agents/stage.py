@@ -13,6 +13,7 @@ import queue
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -141,9 +142,16 @@ class Stage:
         while self._idle and (chosen := self._choose()) is not None:
             number, attempt = chosen
             played = Played(self._task.curriculum.episode(self._seed, number))
-            task = asyncio.get_running_loop().create_task(self._play(self._idle.pop(), played, attempt))
+            dialogue = self._idle.pop()
+            task = asyncio.get_running_loop().create_task(self._play(dialogue, played, attempt))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._free, dialogue))
+
+    def _free(self, dialogue: Dialogue, task: asyncio.Task[None]) -> None:
+        """Takes a slot back, also from an episode that was cancelled before it began."""
+        self._tasks.discard(task)
+        self._idle.append(dialogue)
+        self._fill()
 
     def _choose(self) -> tuple[int, int] | None:
         if self._next >= self._end and self._retries:
@@ -154,7 +162,7 @@ class Stage:
         return None
 
     async def _play(self, dialogue: Dialogue, played: Played, attempt: int) -> None:
-        """Plays one episode; the slot is free again whatever came of it."""
+        """Plays one episode and tells of it."""
         try:
             observation, _ = await self._wait_for(dialogue.reset(played.episode))
             over = False
@@ -175,9 +183,6 @@ class Stage:
                 self._sink.put(error)
             if not isinstance(error, Exception):
                 raise
-        finally:
-            self._idle.append(dialogue)
-            self._fill()
 
     async def _wait_for(self, job: Coroutine[Any, Any, T]) -> T:
         self._occupied.change(1)

@@ -108,6 +108,7 @@ def build_agent(config: Mapping[str, Any], task: Task) -> tuple[DialoguePPO, int
             NETWORKS[network],
             DialogueVecEnv(own.n_envs, task),
             max_failure_fraction=own.max_failure_fraction,
+            max_ahead_episodes=own.max_ahead_episodes,
             policy_kwargs=dict(own.policy_kwargs),
             seed=seed,
             **settings,
@@ -127,6 +128,7 @@ class AgentSettings:
         network: A key of `NETWORKS`; None for the interface's own.
         policy_kwargs: Arguments of the network.
         max_failure_fraction: See `Collector`.
+        max_ahead_episodes: See `DialoguePPO`.
     """
 
     total_timesteps: int
@@ -134,6 +136,7 @@ class AgentSettings:
     network: str | None = None
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_failure_fraction: float = 0.2
+    max_ahead_episodes: int = 0
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "n_envs"):

@@ -6,6 +6,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from duologue.agents import CandidatePolicy, DialoguePPO, DialogueVecEnv
 from duologue.agents.played import Played
@@ -85,16 +86,20 @@ def test_the_value_of_what_was_cut_off_enters_the_last_reward(make_task, scenari
 
 
 @pytest.mark.parametrize("interface", ["select", "strategy"])
-def test_training_does_not_depend_on_latencies(make_task, server, interface):
+def test_training_depends_neither_on_latencies_nor_on_how_many_dialogues_are_under_way(make_task, server, interface):
     def trained(scale, slots):
         rng = np.random.default_rng(len(server.requests))
         server.delay_s = lambda body: float(rng.exponential(scale)) if scale else 0.0
         policy = CandidatePolicy if interface == "select" else "MultiInputPolicy"
-        agent = DialoguePPO(policy, DialogueVecEnv(slots, make_task(interface=interface)), seed=5, **OPTIONS)
-        agent.learn(3 * 4 * slots)
+        options = OPTIONS | {"n_steps": 16 // slots}
+        agent = DialoguePPO(policy, DialogueVecEnv(slots, make_task(interface=interface)), seed=5, **options)
+        agent.learn(48)
         return parameters(agent)
 
-    assert th.equal(trained(0.01, 4), trained(0.0, 4))
+    first = trained(0.01, 4)
+    assert th.equal(first, trained(0.0, 4))
+    assert th.equal(first, trained(0.0, 8))
+    assert th.equal(first, trained(0.0, 1))
 
 
 def test_it_solves_a_dialogue_with_a_known_answer(make_task, server, scenarios):
@@ -179,6 +184,12 @@ def test_nothing_is_asked_before_the_first_rollout(make_task, server):
 def test_other_environments_are_refused_with_the_cure(make_task):
     with pytest.raises(ConfigError, match="DialogueVecEnv"):
         DialoguePPO("MultiInputPolicy", DialogueEnv(make_task()), **(OPTIONS | {"batch_size": 4})).learn(8)
+
+
+def test_normalised_rewards_are_refused_because_the_collector_would_go_past_them(make_task):
+    env = VecNormalize(DialogueVecEnv(4, make_task()), norm_obs=False)
+    with pytest.raises(ConfigError, match="DialoguePPO needs a DialogueVecEnv, not VecNormalize"):
+        DialoguePPO(CandidatePolicy, env, **OPTIONS).learn(8)
 
 
 # its one remark on `select`: a table of candidates wants a network that knows what it is, which ours does

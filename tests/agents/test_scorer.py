@@ -2,10 +2,8 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.distributions import CategoricalDistribution, MultiCategoricalDistribution
 
 from duologue.agents import CandidatePolicy
-from duologue.agents.scorer import sample
 
 
 @pytest.fixture
@@ -66,17 +64,3 @@ def test_forward_evaluate_and_predict_agree(space):
     assert entropy.shape == (5,)
     predicted, _ = policy.predict({name: rows.numpy() for name, rows in seen.items()}, deterministic=True)
     assert predicted.tolist() == actions.tolist()
-
-
-def test_equal_noise_draws_equal_actions_and_the_right_shares():
-    probabilities = th.tensor([[0.1, 0.2, 0.3, 0.4]])
-    distribution = CategoricalDistribution(4).proba_distribution(probabilities.log())
-    for noise, action in [(0.0, 0), (0.0999, 0), (0.1001, 1), (0.299, 1), (0.301, 2), (0.601, 3), (0.9999999, 3)]:
-        assert sample(distribution, np.array([[noise]])).item() == action
-
-
-def test_multi_discrete_actions_take_one_number_each():
-    logits = th.log(th.tensor([[0.5, 0.5, 0.2, 0.3, 0.5]]))
-    distribution = MultiCategoricalDistribution([2, 3]).proba_distribution(logits)
-    assert sample(distribution, np.array([[0.4, 0.6]])).tolist() == [[0, 2]]
-    assert sample(distribution, np.array([[0.6, 0.1]])).tolist() == [[1, 0]]
