@@ -6,6 +6,7 @@ python benchmarks/make_readme.py
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,8 @@ def number(value: Any) -> str:
         return "not measured"
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.{2 if abs(value) >= 1 else 3}f}" if abs(value) < 10 else f"{value:.1f}"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{round(value, digits):.{max(digits, 0)}f}"
 
 
 def purpose(name: str) -> str:

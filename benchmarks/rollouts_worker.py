@@ -6,9 +6,12 @@ python benchmarks/rollouts_worker.py {exact,ahead,lock-step,dummy,async}
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from simulated_task import Windows, pss_mb, simulated_task
@@ -22,8 +25,8 @@ JUDGES = {"grade": {"name": "llm"}}
 
 
 def make_task(case: dict[str, Any], **parts: Any) -> Task:
-    """Three turns, one generation and one judge call each, the cassette in its default mode."""
-    client = InferenceClient(Cassette(f"{case['folder']}/cassette.sqlite"))
+    """Three turns, one generation and one judge call each, the cassette in its default mode, one per process."""
+    client = InferenceClient(Cassette(f"{case['folder']}/cassette-{os.getpid()}.sqlite"))
     task: Task = simulated_task(client, case["base_url"], turns=TURNS, judges=JUDGES, **parts)
     return task
 
@@ -79,7 +82,8 @@ def ppo(case: dict[str, Any], scheme: str) -> dict[str, Any]:
         agent.mean_length = float(TURNS)  # known here; otherwise the first rollout is thrice as long
     clock = Clock()
     agent.learn(case["rollouts"] * slots * steps, callback=clock)
-    windows = clock.windows.closed[case["skip"] :]
+    first, last = case["windows"]
+    windows = clock.windows.closed[first:last]
     learnt = [(windows[0][0], windows[-1][1])]  # with the updates between them
     logged = {name: agent.logger.name_to_value.get(f"rollout/{name}") for name in ("utilisation", "stale_share")}
     failures = sum(getattr(agent, "failures", {}).values())
@@ -110,7 +114,8 @@ def dummy(case: dict[str, Any]) -> dict[str, Any]:
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     task = make_task(case)
-    return stepped(case, lambda n: DummyVecEnv([lambda: DialogueEnv(task)] * n), task)
+    own = [replace(task, scenarios=[scenario]) for scenario in task.scenarios]  # so that no two ask the same
+    return stepped(case, lambda n: DummyVecEnv([partial(DialogueEnv, part) for part in own[:n]]), task)
 
 
 def processes(case: dict[str, Any]) -> dict[str, Any]:
