@@ -8,8 +8,8 @@ through verifiers' `SingleTurnEnv` and Inspect's `eval`, which have no policy an
 and ratios taken within each. The bar is on `DialoguePPO` without the cassette against the faster rival of the same round;
 if neither could be installed it is against 107 samples per second, which verifiers made on another machine.
 `loop_lag_p99_ms` is how late a coroutine wakes that sleeps 5 ms on the client's loop, during rollouts and updates.
-`memory_growth_percent` is that of the resident set from after the first 10,000 of 100,000 transitions, no answer like
-another, to their end.
+`memory_growth_percent` is that of the resident set over 100,000 transitions of dialogues of three turns, no answer like
+another, after 20,000 that filled the encoder's memory of 10,000 texts.
 
     python benchmarks/overhead.py            # about five minutes on two cores
     python benchmarks/overhead.py --quick
@@ -116,8 +116,8 @@ def smoothness(endpoint: SimulatedEndpoint, core: int, quick: bool) -> dict[str,
     for name in ("p50", "p99", "most"):
         figures |= spread(f"loop_lag_{name}_ms", [found[f"{name}_ms"] for found in lags])
     endpoint.reset()
-    case = {"kind": "memory", "concurrency": STREAMS, "steps": 8 if quick else 32, "batch_size": 2048}
-    total, after = (6_000, 2_000) if quick else (100_000, 10_000)
+    case = {"kind": "memory", "concurrency": STREAMS, "steps": 8 if quick else 32, "batch_size": 2048, "turns": 3}
+    total, after = (6_000, 2_000) if quick else (120_000, 20_000)
     with WorkerProcess("overhead_worker.py", endpoint.base_url, core=core) as worker:
         found = worker.ask(case | {"transitions": total, "after": after})
     progress(f"memory: {found}")

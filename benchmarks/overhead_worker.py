@@ -1,4 +1,4 @@
-"""Our side of `overhead.py`: reads cases as lines of JSON, plays single-turn dialogues, writes what they cost.
+"""Our side of `overhead.py`: reads cases as lines of JSON, plays dialogues, writes what they cost.
 
 python benchmarks/overhead_worker.py BASE_URL
 """
@@ -120,7 +120,7 @@ def main() -> None:
         case = json.loads(line)
         with tempfile.TemporaryDirectory(prefix="duologue-bench-") as folder:
             client = InferenceClient(Cassette(f"{folder}/cassette.sqlite") if case.get("recording") else None)
-            task: Task = simulated_task(client, base_url, turns=1, judges=JUDGES)
+            task: Task = simulated_task(client, base_url, turns=case.get("turns", 1), judges=JUDGES)
             answer = kinds[case["kind"]](task, case)
             if client.meter.total.reused or client.meter.total.failed:
                 raise RuntimeError(f"not every answer was paid for: {client.meter.total}")

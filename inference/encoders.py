@@ -42,7 +42,7 @@ class Encoder(ABC):
 
     name: str
     dim: int
-    cache_size = 50_000
+    cache_size = 10_000  # texts: some 15 MB, and a training set's candidates fit
 
     def __init__(self) -> None:
         self._cache: OrderedDict[str, Vectors] = OrderedDict()
