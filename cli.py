@@ -1,6 +1,7 @@
 """The door: `duologue COMMAND [overrides]`. It imports a room only when its command is used.
 
-Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 130 interrupted.
+Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 3 a budget was spent or too much failed;
+130 and 143 ended by SIGINT and SIGTERM. After 3, 130 and 143 `resume=<run folder>` goes on.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from .inference.errors import near_miss
 
         _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, 'judges'])}")
+    resumed = [argument for argument in arguments if argument.startswith("resume=")]
+    if resumed:
+        changes = [argument for argument in arguments[1:] if argument not in resumed]
+        _guarded(lambda: _resume(name, Path(resumed[-1].partition("=")[2]), changes))
+        return
     _guarded(lambda: _with_hydra(name, arguments[1:]))
 
 
@@ -64,6 +70,7 @@ def usage() -> str:
     for name, command in COMMANDS.items():
         lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
     lines += ["  judges     list the judges that rewards and evaluations can use", ""]
+    lines += ["`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
     lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
     return "\n".join(lines)
 
@@ -103,6 +110,17 @@ def _with_hydra(name: str, overrides: Sequence[str]) -> None:
         raise failures[0] from None
 
 
+def _resume(name: str, folder: Path, changes: Sequence[str]) -> None:
+    from .plugins.resume import resumed
+
+    folder = folder.resolve()
+    config, summary = resumed(name, folder, changes)
+    if summary.get("status") == "done":
+        print(f"{_shown(folder)} is complete: there is nothing to resume")  # noqa: T201
+        return
+    _function(COMMANDS[name].target)(config, _shown(folder))
+
+
 def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
     module, _, attribute = target.partition(":")
     try:
@@ -119,10 +137,13 @@ def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
 
 def _guarded(action: Callable[[], None]) -> None:
     """Turns a user's mistake into one line and exit status 2; a fault of ours keeps its traceback."""
-    from .inference.errors import DuologueError
+    from .inference.errors import DuologueError, Interrupted, RunStopped
 
     try:
         action()
+    except RunStopped as error:
+        status = 128 + error.signal if isinstance(error, Interrupted) else 3
+        _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
     except DuologueError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -165,9 +186,9 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 """How those lines of Hydra's begin that help nobody who only mistyped a setting."""
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = 2) -> None:
     print(f"duologue: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _shown(folder: Path) -> Path:

@@ -1,13 +1,98 @@
-"""The states of all random generators that training draws from, for agents that go on where they were saved."""
+"""What training needs to go on after it was killed: one file per run, written whole or not at all, read without pickle.
+
+A checkpoint holds the state between two rollouts. What was played since then is played again, and the cassette has the
+answers.
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import pickle
 import random
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
+
+from ..inference.errors import ConfigError
+
+if TYPE_CHECKING:
+    from .ppo import DialoguePPO
+
+VERSION = 1
+
+
+def write_checkpoint(agent: DialoguePPO, path: Path, notes: Mapping[str, Any]) -> None:
+    """Replaces the file at once; after a power loss there is the old one or the new one.
+
+    Args:
+        agent: Between two rollouts, or at the beginning of one.
+        path: Where.
+        notes: Plain values of the caller's.
+    """
+    state = agent.state()
+    tensors = {name: state.pop(name) for name in ("policy", "optimizer")}
+    tensors["torch"] = {name: value for name, value in state["progress"]["random"].items() if name in _TENSORS}
+    plain = json.dumps({"version": VERSION, "notes": notes, **state}, default=_plain)
+    content = io.BytesIO()
+    th.save({"tensors": tensors, "plain": plain}, content)
+    half = path.with_name(path.name + ".partial")
+    with half.open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(agent: DialoguePPO, path: Path) -> dict[str, Any]:
+    """Sets an agent, built from the same configuration, to where the file was written.
+
+    Returns:
+        The caller's notes.
+
+    Raises:
+        ConfigError: If the file is damaged, or of another agent.
+    """
+    try:
+        loaded = th.load(path, map_location=agent.device, weights_only=True)
+        plain = json.loads(loaded["plain"])
+        if plain["version"] != VERSION:
+            raise ValueError(f"its version is {plain['version']}, not {VERSION}")
+        states = plain["progress"]["random"]
+        states |= {name: _on_cpu(value) for name, value in loaded["tensors"].pop("torch").items()}
+        agent.restore({**plain, **loaded["tensors"]})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{path} cannot be used: {reason}. Remove it to train from the beginning: the answers are in the cassette"
+        ) from error
+    notes: dict[str, Any] = plain["notes"]
+    return notes
+
+
+_TENSORS = ("torch", "cuda")
+
+
+def _on_cpu(value: Any) -> Any:
+    return [_on_cpu(entry) for entry in value] if isinstance(value, list) else value.cpu()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: NumPy's scalars and arrays, and tensors that are kept apart."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, th.Tensor):
+        return None
+    raise TypeError(f"a {type(value).__name__} cannot be part of a checkpoint")
 
 
 def random_states() -> dict[str, Any]:
@@ -19,12 +104,14 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Sets the generators to what `random_states` returned.
+    """Sets the generators to what `random_states` returned, as it was or as JSON gives it back.
 
     The states of GPUs are left out where their number differs.
     """
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, np.asarray(keys, np.uint32), *rest))
     th.set_rng_state(states["torch"])
     if "cuda" in states and th.cuda.is_available() and th.cuda.device_count() == len(states["cuda"]):
         th.cuda.set_rng_state_all(states["cuda"])

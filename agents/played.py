@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..envs.dialogue import Transition
@@ -29,6 +29,20 @@ class Played:
     log_probs: list[float] = field(default_factory=list)
     rollouts: list[int] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
+
+    def end_before_last_action(self) -> bool:
+        """Truncates the episode in the state in which its last action was chosen, whose outcome never came.
+
+        Returns:
+            Whether anything is left of it.
+        """
+        for entries in (self.actions, self.log_probs, self.rollouts):
+            del entries[len(self.transitions) :]
+        if self.transitions:
+            seen = self.observations[len(self.transitions)]
+            self.transitions[-1] = replace(self.transitions[-1], observation=seen, truncated=True)
+        del self.observations[len(self.transitions) :]
+        return bool(self.transitions)
 
     @property
     def episode_return(self) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from ..envs.dialogue import Transition
 from ..envs.observation import Observation
-from ..inference.errors import ConfigError, DuologueError
+from ..inference.errors import ConfigError, TooManyFailures
+from ..inference.garbage import calm_collection
 from .actor import Actor
 from .checkpoint import random_states, restore_random_states
 from .played import Played
@@ -74,7 +75,8 @@ class DialoguePPO(PPO):
     Besides what `PPO` logs, each rollout logs ``rollout/utilisation`` (seconds that dialogues waited for endpoints over the
     rollout's seconds times ``n_envs``), ``rollout/wait_s`` (nothing was ready), ``rollout/forward_s`` (choosing actions),
     ``rollout/stale_share`` (of the transitions, chosen before the last update), ``rollout/failures`` and the mean raw
-    score of each judge as ``reward/<judge>``.
+    score of each judge as ``reward/<judge>``. Where ``env.turn_deadline_s`` cut episodes also ``rollout/cut_share`` (of the
+    episodes) and ``rollout/cut_mean_turns`` (complete turns before the cut): the bias that it brings.
 
     Raises:
         ConfigError: If the action space has no discrete actions, or ``max_ahead_episodes`` is negative.
@@ -98,6 +100,7 @@ class DialoguePPO(PPO):
         self.mean_length = 1.0
         self.next_episode = 0
         self.failures: dict[str, int] = {}
+        self.cut: list[int] = [0, 0, 0]  # episodes that a deadline cut, their turns before that, all episodes
         self.progress: dict[str, Any] = {}
         self._collector: Collector | None = None
         self._ticker = _Ticker(self)
@@ -119,6 +122,34 @@ class DialoguePPO(PPO):
         self.progress = self._rollout_start or self._counts()
         super().save(path, exclude, include)
 
+    def state(self) -> dict[str, Any]:
+        """Everything that an agent built from the same configuration needs to go on: tensors and plain values."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.policy.optimizer.state_dict(),
+            "progress": self._rollout_start or self._counts(),
+            "n_updates": self._n_updates,
+            "episodes": list(self.ep_info_buffer or ()),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Sets what `state` returned, the random generators included.
+
+        ``learn(rest, reset_num_timesteps=False)`` then ends as it does after `load`.
+        """
+        self.policy.load_state_dict(state["policy"])
+        self.policy.optimizer.load_state_dict(state["optimizer"])
+        self._n_updates = state["n_updates"]
+        self.ep_info_buffer = deque(state["episodes"], maxlen=self._stats_window_size)
+        self.ep_success_buffer = deque(maxlen=self._stats_window_size)
+        self._go_on(state["progress"])
+
+    def _go_on(self, progress: Mapping[str, Any]) -> None:
+        rest = dict(progress)
+        restore_random_states(rest.pop("random"))
+        self._ticker.left = [tuple(entry) for entry in rest.pop("left")]
+        vars(self).update(rest)
+
     @classmethod
     def load(cls, path: Any, env: Any = None, *args: Any, **options: Any) -> Any:
         """Loads an agent with the state of the random generators.
@@ -127,10 +158,7 @@ class DialoguePPO(PPO):
         or the cassette, gives the same answers and nothing was begun ahead.
         """
         agent = super().load(path, env, *args, **options)
-        progress = dict(agent.progress)
-        restore_random_states(progress.pop("random"))
-        agent._ticker.left = progress.pop("left")
-        vars(agent).update(progress)
+        agent._go_on(agent.progress)
         return agent
 
     def _counts(self) -> dict[str, Any]:
@@ -141,8 +169,14 @@ class DialoguePPO(PPO):
             "next_episode": self.next_episode,
             "mean_length": self.mean_length,
             "failures": dict(self.failures),
+            "cut": list(self.cut),
             "left": list(self._ticker.left),
         }
+
+    def learn(self, *args: Any, **kwargs: Any) -> Any:
+        """As `PPO.learn`; meanwhile Python's garbage collector runs less often, see `calm_collection`."""
+        with calm_collection():
+            return super().learn(*args, **kwargs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.env, DialogueVecEnv):
@@ -172,11 +206,13 @@ class DialoguePPO(PPO):
         )
         self.next_episode = collector.next_episode
         self.failures = dict(Counter(self.failures) + failures)
+        lengths = collector.cut
+        self.cut = [a + b for a, b in zip(self.cut, (len(lengths), sum(lengths), n_episodes), strict=True)]
         if ticker.stopped:
             self._rollout_start = None
             return False
         if not played:
-            raise DuologueError(f"every episode of a rollout failed: {dict(failures)}")
+            raise TooManyFailures(f"every episode of a rollout failed or was cut: {dict(failures)}")
         self._fill(rollout_buffer, played, collector.rollout)
         self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
         self._record(played, failures, collector)
@@ -228,6 +264,9 @@ class DialoguePPO(PPO):
         for name, values in scores.items():
             self.logger.record(name, float(np.mean(values)))
         self.logger.record("rollout/failures", sum(failures.values()))
+        if collector.cut:
+            self.logger.record("rollout/cut_share", len(collector.cut) / (len(played) + collector.cut.count(0)))
+            self.logger.record("rollout/cut_mean_turns", float(np.mean(collector.cut)))
 
 
 class _Ticker:

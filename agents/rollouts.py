@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from ..envs.dialogue import EpisodeFailed, Transition
 from ..envs.task import Task
-from ..inference.errors import DuologueError
+from ..inference.errors import RunStopped, TooManyFailures
 from .played import Played
 from .stage import Act, Event, Stage
 
@@ -48,14 +48,11 @@ class _Rollout:
     left: int
     finished: list[Played] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
+    cut: list[int] = field(default_factory=list)
 
     def outcome(self) -> tuple[list[Played], Counter[str]]:
         """The finished episodes in order, and the failures by cause."""
         return sorted(self.finished, key=lambda played: played.episode.number), self.failures
-
-
-class TooManyFailures(DuologueError):
-    """More episodes failed than the run allows."""
 
 
 class Collector:
@@ -77,6 +74,7 @@ class Collector:
         next_episode: Number of the first episode of the next rollout.
         rollout: Rollouts begun so far.
         timing: Of the latest rollout.
+        cut: Turns that were complete in each episode of the latest rollout that a turn's deadline cut.
     """
 
     window = 50
@@ -95,6 +93,7 @@ class Collector:
         self.seed = seed
         self.next_episode = 0
         self.timing = Timing()
+        self.cut: list[int] = []
         self.rollout = 0
         self._max_failure_fraction = max_failure_fraction
         self._recent: deque[bool] = deque(maxlen=self.window)
@@ -124,7 +123,8 @@ class Collector:
             ``on_step`` or an error, the next call plays the same episodes from their beginnings.
 
         Raises:
-            TooManyFailures: If too large a share of attempts failed.
+            TooManyFailures: If too large a share of attempts failed. As after any other `RunStopped`, the turns under way
+                have ended then, so that what was paid for is in the cassette.
             DuologueError: What no retry can mend.
         """
         run, first, began = self.task.client.run, self.next_episode, time.perf_counter()
@@ -138,6 +138,11 @@ class Collector:
                 complete = True
             else:
                 run(self._stage.drain())
+            self.cut = rollout.cut
+        except RunStopped as reason:
+            self.task.client.stop(reason)
+            run(self._stage.drain())
+            raise
         finally:
             self.timing.forward_s = self._stage.forward_s
             self.timing.wall_s = time.perf_counter() - began
@@ -173,7 +178,11 @@ class Collector:
 
     def _settle(self, rollout: _Rollout, event: Event) -> None:
         rollout.left -= event.over
-        if event.failed is not None:
+        if event.cut:
+            rollout.cut.append(len(event.played.transitions))
+            if event.played.end_before_last_action():
+                rollout.finished.append(event.played)
+        elif event.failed is not None:
             rollout.failures[event.failed.cause] += 1
         elif event.over:
             rollout.finished.append(event.played)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..envs.dialogue import Dialogue, EpisodeFailed, Transition
+from ..envs.dialogue import Dialogue, EpisodeFailed, Transition, TurnDeadline
 from ..envs.observation import Observation
 from ..envs.task import Task
 from .played import Played
@@ -42,11 +42,15 @@ class Act(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """What is heard of an episode: a transition or a failure, and whether anything more will come."""
+    """What is heard of an episode: a transition, a failure or a cut, and whether anything more will come.
+
+    A cut is a turn that took too long: the episode ends before it.
+    """
 
     played: Played
     transition: Transition | None = None
     failed: EpisodeFailed | None = None
+    cut: bool = False
     over: bool = False
 
 
@@ -172,6 +176,8 @@ class Stage:
                 over = transition.terminated or transition.truncated
                 self._sink.put(Event(played, transition, over=over))
                 observation = transition.observation
+        except TurnDeadline:
+            self._sink.put(Event(played, cut=True, over=True))
         except EpisodeFailed as error:
             again = attempt < self._attempts
             if again and self._limit:

@@ -6,8 +6,10 @@ duologue train -m seed=1,2,3
 
 from __future__ import annotations
 
+import csv
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, configure
 from stable_baselines3.common.utils import set_random_seed
 
 from ..envs.interfaces import make_interface
@@ -30,9 +32,14 @@ from ..inference.settings import construct
 from ..plugins.lifecycle import RolloutStats
 from ..plugins.manager import plugins
 from ..plugins.run_folder import Run, versions
+from ..plugins.session import session
 from .bundle import NETWORKS, network_name, save_bundle
+from .checkpoint import read_checkpoint, write_checkpoint
 from .ppo import DialoguePPO
 from .vec_env import DialogueVecEnv
+
+CHECKPOINT = "checkpoint.pt"
+"""Its place in the run folder."""
 
 
 def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
@@ -72,7 +79,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
-        with Run("train", folder, config, client.meter) as run:
+        with Run("train", folder, config, client.meter) as run, session(run, client):
             learn(agent, steps, run, task)
             save(agent, task, run, config)
             return run.summary
@@ -150,23 +157,55 @@ class AgentSettings:
 
 
 def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
-    """Trains with a progress line; curves go to ``progress.csv`` and TensorBoard in the run folder."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    agent.set_logger(configure(str(run.folder), ["csv", "tensorboard"]))
+    """Trains with a progress line; curves go to ``progress.csv`` and TensorBoard in the run folder.
+
+    Where the folder holds a checkpoint, training goes on from there; a checkpoint is written before every rollout.
+
+    Raises:
+        ConfigError: If the checkpoint cannot be used.
+        RunStopped: If the run was told to end, or too much failed.
+    """
+    path = run.folder / CHECKPOINT
+    notes = read_checkpoint(agent, path) if path.exists() else {}
+    agent.set_logger(_logger(run.folder, agent.num_timesteps))
+    rewards: list[float] = notes.get("rewards", [])
     try:
         with ProgressLine("training", steps, task.client.meter) as line:
-            callback = _Reporter(run, line)
-            agent.learn(steps, callback=callback)
+            callback = _Reporter(run, line, rewards, notes.get("logged", {}))
+            if agent.num_timesteps < steps:
+                agent.learn(steps - agent.num_timesteps, callback=callback, reset_num_timesteps=not notes)
     finally:
+        run.summary |= _learnt(agent, rewards)
         agent.logger.close()
         if task.reward is not None:
             task.client.run(task.reward.aclose())
-    run.summary |= {
+
+
+def _learnt(agent: DialoguePPO, rewards: Sequence[float]) -> dict[str, Any]:
+    """What ``summary.json`` says of the training so far."""
+    cut, turns, episodes = agent.cut
+    bias = {"cut": {"share": round(cut / episodes, 6), "mean_turns": round(turns / cut, 3)}} if cut else {}
+    return {
         "timesteps": agent.num_timesteps,
         "failures": dict(agent.failures),
-        "reward_first": callback.rewards[0] if callback.rewards else None,
-        "reward_last": callback.rewards[-1] if callback.rewards else None,
+        "reward_first": rewards[0] if rewards else None,
+        "reward_last": rewards[-1] if rewards else None,
+        **bias,
     }
+
+
+def _logger(folder: Path, timesteps: int) -> Logger:
+    """A logger that keeps the rows of ``progress.csv`` up to so many timesteps; others will be written again."""
+    path, rows = folder / "progress.csv", []
+    if timesteps and path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: json.loads(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    logger = configure(str(folder), ["csv", "tensorboard"])
+    table = next(output for output in logger.output_formats if isinstance(output, CSVOutputFormat))
+    for row in rows:
+        if row.get("time/total_timesteps", 0) <= timesteps:
+            table.write(row, dict.fromkeys(row, ()))
+    return logger
 
 
 def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
@@ -191,11 +230,29 @@ def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) ->
 class _Reporter(BaseCallback):
     """Feeds the progress line and the plugins' hook."""
 
-    def __init__(self, run: Run, line: ProgressLine) -> None:
+    def __init__(self, run: Run, line: ProgressLine, rewards: list[float], logged: Mapping[str, float]) -> None:
         super().__init__()
         self._run, self._line = run, line
         self._latest: list[float] = []
-        self.rewards: list[float] = []
+        self._rewards, self._logged = rewards, logged
+
+    def _on_training_start(self) -> None:
+        for name, value in self._logged.items():  # of the update before the checkpoint, which the next row shows
+            self.logger.record(name, value)
+
+    def _on_rollout_start(self) -> None:
+        self._write_checkpoint()
+
+    def _on_training_end(self) -> None:
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        assert isinstance(self.model, DialoguePPO)
+        if self.model.num_timesteps:
+            logged = {name: value for name, value in self.logger.name_to_value.items() if value is not None}
+            notes = {"rewards": self._rewards, "logged": logged}
+            write_checkpoint(self.model, self._run.folder / CHECKPOINT, notes)
+            self._run.keep()
 
     def _on_step(self) -> bool:
         self._latest = [*self._latest, *self.locals["rewards"]][-512:]
@@ -212,11 +269,11 @@ class _Reporter(BaseCallback):
                 if name.startswith("reward/"):
                     scores.setdefault(name.removeprefix("reward/"), []).append(value)
         mean = sum(episode.episode_return for episode in played) / len(played)
-        self.rewards.append(round(mean, 6))
+        self._rewards.append(round(mean, 6))
         plugins().hook.duologue_rollout_end(
             run=self._run.info,
             stats=RolloutStats(
-                index=len(self.rewards) - 1,
+                index=len(self._rewards) - 1,
                 timesteps=self.num_timesteps,
                 episodes=len(played) + sum(failures.values()),
                 mean_reward=mean,

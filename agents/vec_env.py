@@ -5,6 +5,7 @@ Lock-step like every `VecEnv`; `agents.ppo.DialoguePPO` collects from the same d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -22,10 +23,17 @@ from ..envs.vector import DialogueVectorEnv, Outcome
 class DialogueVecEnv(VecEnv):
     """N dialogues for Stable-Baselines3, reset in the step that ends them.
 
+    Its own agents cannot leave a transition out. A turn that failed therefore ends its episode as a truncation in the state
+    that it began in, whose value the agents put in place of the reward that there is not: the action is neither praised nor
+    blamed. ``info["failure"]`` says why, and `failures` counts. `agents.ppo.DialoguePPO` does leave such episodes out.
+
     Args:
         num_envs: Number of dialogues.
         task: A ready task, or give the arguments of `Task.build`.
         **parts: Arguments of `Task.build`.
+
+    Attributes:
+        failures: Turns that failed, by cause.
     """
 
     def __init__(self, num_envs: int = 8, task: Task | None = None, **parts: Any) -> None:
@@ -34,6 +42,7 @@ class DialogueVecEnv(VecEnv):
         self._future: Future[list[Outcome]] | None = None
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, int)
+        self.failures: Counter[str] = Counter()
         self.deferred = False
         """While true, `reset` starts nothing: for agents that start their episodes themselves."""
         self.render_mode = None
@@ -67,9 +76,12 @@ class DialogueVecEnv(VecEnv):
         rows = []
         for i, (transition, started) in enumerate(outcomes):
             assert transition is not None
-            rewards[i] = transition.reward
+            failed = "failure" in transition.info
+            if failed:
+                self.failures[transition.info["failure_cause"]] += 1
+            rewards[i] = 0.0 if failed else transition.reward
             dones[i] = started is not None
-            self._returns[i] += transition.reward
+            self._returns[i] += rewards[i]
             self._lengths[i] += 1
             info = transition.info | {"TimeLimit.truncated": transition.truncated and not transition.terminated}
             if started is not None:

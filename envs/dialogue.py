@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..inference.completion import Completion, Message
 from ..inference.errors import CallFailed, DuologueError
@@ -18,12 +19,14 @@ from .scenarios import Scenario
 from .state import DialogueState
 from .task import Task
 
+T = TypeVar("T")
+
 
 class EpisodeFailed(DuologueError):
     """A dialogue cannot go on because a call or a judge failed; the others are not concerned.
 
     Attributes:
-        cause: ``assistant``, ``user``, ``encoder``, ``reward`` or the judge's name, for counting.
+        cause: ``assistant``, ``user``, ``encoder``, ``reward``, ``deadline`` or the judge's name, for counting.
     """
 
     def __init__(self, cause: str, message: str) -> None:
@@ -32,6 +35,10 @@ class EpisodeFailed(DuologueError):
 
     def __str__(self) -> str:
         return ": ".join(self.args)
+
+
+class TurnDeadline(EpisodeFailed):
+    """A turn took longer than the task allows; what came before it is sound."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Dialogue:
             The first observation and info.
 
         Raises:
-            EpisodeFailed: If a call failed.
+            EpisodeFailed: If a call failed, or the first turn was not open in time.
             DuologueError: What no retry can mend.
         """
         self._over = True  # until the first turn is open
@@ -87,7 +94,7 @@ class Dialogue:
         system = scenario.system if scenario.system is not None else self.task.system
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
-        observation = await self._open_turn()
+        observation = await self._in_time(self._open_turn())
         self._over = False
         return observation, {"scenario": scenario.id, "episode_number": episode.number, "draw": episode.draw}
 
@@ -99,12 +106,46 @@ class Dialogue:
         tasks without a reward.
 
         Raises:
-            EpisodeFailed: If a call or a judge failed; the episode is over and has no reward.
+            EpisodeFailed: If a call or a judge failed, or the turn took too long; the episode is over, and this turn
+                has no reward.
             DuologueError: What no retry can mend.
         """
         if self._over:
             raise DuologueError("`step` was called on a dialogue that is over: call `reset` first")
         self._over = True  # unless this step goes well and the dialogue goes on
+        return await self._in_time(self._step(action))
+
+    async def step_or_end(self, action: Any) -> Transition:
+        """Carries out an action for those who cannot leave an episode out.
+
+        Returns:
+            As `step`; or if it failed, a truncated transition without a reward, which is NaN, that shows the state before
+            the action once more and says in ``info`` under ``failure`` and ``failure_cause`` what happened.
+
+        Raises:
+            DuologueError: What no retry can mend.
+        """
+        try:
+            return await self.step(action)
+        except EpisodeFailed as error:
+            info = {"scenario": self._scenario.id, "failure": str(error), "failure_cause": error.cause}
+            return Transition(self._seen, math.nan, False, True, info)
+
+    async def _in_time(self, job: Coroutine[Any, Any, T]) -> T:
+        """Does a turn's work within the task's deadline."""
+        limit_s = self.task.turn_deadline_s
+        if limit_s is None:
+            return await job
+        timer = asyncio.timeout(limit_s)
+        try:
+            async with timer:
+                return await job
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            raise TurnDeadline("deadline", f"the turn took longer than `env.turn_deadline_s={limit_s:g}`") from error
+
+    async def _step(self, action: Any) -> Transition:
         task, state = self.task, self.state
         completions = await self._ask(task.interface.compile(action, state))
         completion = task.interface.reply(action, state, completions)

@@ -117,12 +117,11 @@ class DialogueEnv(gym.Env[Observation, Any]):
             action: An element of the action space.
 
         Returns:
-            Observation, reward, terminated, truncated and info.
-
-        Raises:
-            EpisodeFailed: If a call or a judge failed after its retries.
+            Observation, reward, terminated, truncated and info. If a call or a judge failed after its retries, or the
+            turn took too long, the episode is truncated, ``info["failure"]`` says why, and the reward is NaN: there is
+            none, and zero would be a lie. Leave such a transition out.
         """
-        t = self.task.client.run(self._dialogue.step(action))
+        t = self.task.client.run(self._dialogue.step_or_end(action))
         return t.observation, t.reward, t.terminated, t.truncated, t.info
 
     def render(self) -> str | None:

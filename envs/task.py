@@ -48,6 +48,8 @@ class Task:
         system: The system prompt of scenarios that have none; empty for none.
         max_turns: Assistant turns after which a dialogue is truncated.
         draws: See `Curriculum`.
+        turn_deadline_s: Seconds that one turn may take with everything in it; then the dialogue is truncated. None for
+            no limit: short ones cut the slow dialogues, which are not like the others.
     """
 
     client: InferenceClient
@@ -60,10 +62,13 @@ class Task:
     system: str = SYSTEM
     max_turns: int = 8
     draws: int | None = 1
+    turn_deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_turns < 1:
             raise ConfigError(f"`env.max_turns` must be at least 1, not {self.max_turns}")
+        if self.turn_deadline_s is not None and not self.turn_deadline_s > 0:
+            raise ConfigError(f"`env.turn_deadline_s` must be above 0, or null, not {self.turn_deadline_s}")
         if not self.scenarios:
             raise ConfigError("a task needs at least one scenario")
         Curriculum(self.scenarios, self.draws)  # refuses bad `draws` now rather than at the first reset
@@ -103,6 +108,7 @@ class Task:
         system: str = SYSTEM,
         max_turns: int = 8,
         draws: int | None = 1,
+        turn_deadline_s: float | None = None,
     ) -> Task:
         """Builds a task from names and settings; every argument has the default that the README's first run uses.
 
@@ -120,6 +126,7 @@ class Task:
             system: The system prompt of scenarios that have none.
             max_turns: Assistant turns after which a dialogue is truncated.
             draws: See `Curriculum`.
+            turn_deadline_s: Seconds that one turn may take with everything in it; then the dialogue is truncated.
 
         Raises:
             ConfigError: If a name is unknown or a value is refused.
@@ -149,4 +156,5 @@ class Task:
             system=system,
             max_turns=max_turns,
             draws=draws,
+            turn_deadline_s=turn_deadline_s,
         )

@@ -18,8 +18,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from ..inference.errors import ConfigError
-from .dialogue import Dialogue, Transition
+from .dialogue import Dialogue, EpisodeFailed, Transition
 from .env import task_from
+from .episodes import Episode
 from .observation import Observation
 from .task import Task
 
@@ -27,6 +28,9 @@ Started = tuple[Observation, dict[str, Any]]
 Outcome = tuple[Transition | None, Started | None]
 Flags = npt.NDArray[np.bool_]
 T = TypeVar("T")
+
+RESET_ATTEMPTS = 3
+"""How often an episode is tried that fails before its first turn."""
 
 
 class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -106,10 +110,8 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Returns:
             Batched observation, rewards, terminated, truncated and info. In `SAME_STEP` the last observation of an
-            ended episode is in ``info["final_obs"]``, its info in ``info["final_info"]``.
-
-        Raises:
-            EpisodeFailed: If a call or a judge failed after its retries.
+            ended episode is in ``info["final_obs"]``, its info in ``info["final_info"]``. A turn that failed truncates
+            its copy's episode, with ``failure`` in its info and NaN for a reward; the other copies go on.
         """
         if self.mode is AutoresetMode.DISABLED and self._ended.any():
             raise ConfigError("an episode has ended: reset it with `reset(options={'reset_mask': mask})` first")
@@ -144,7 +146,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         async def one(i: int) -> Outcome:
             if resting[i]:
                 return None, (await self.begin([i]))[i]
-            transition = await self._dialogues[i].step(actions[i])
+            transition = await self._dialogues[i].step_or_end(actions[i])
             over = transition.terminated or transition.truncated
             if over and self.mode is AutoresetMode.SAME_STEP:
                 return transition, (await self.begin([i]))[i]
@@ -159,8 +161,17 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             seed, first, stride = self._seeds[i]
             episodes.append(self.task.curriculum.episode(seed, first + self._played[i] * stride))
             self._played[i] += 1
-        started = await _all(self._dialogues[i].reset(e) for i, e in zip(copies, episodes, strict=True))
+        started = await _all(self._start(i, episode) for i, episode in zip(copies, episodes, strict=True))
         return dict(zip(copies, started, strict=True))
+
+    async def _start(self, i: int, episode: Episode) -> Started:
+        """Starts one episode; one that cannot be started is tried again."""
+        for _ in range(RESET_ATTEMPTS - 1):
+            try:
+                return await self._dialogues[i].reset(episode)
+            except EpisodeFailed:
+                continue
+        return await self._dialogues[i].reset(episode)
 
     def _seed_all(self, seed: int | Sequence[int | None]) -> None:
         if isinstance(seed, int | np.integer):

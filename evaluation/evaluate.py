@@ -18,11 +18,13 @@ from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, DuologueError
+from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.manager import plugins
 from ..plugins.run_folder import Run
+from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judging import Referee
 from .matches import play_matches
@@ -72,12 +74,13 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         What ``summary.json`` says of the evaluation.
     """
+    config = {**config, "bundle": str(Path(config["bundle"]).resolve())}  # `latest` will name another one tomorrow
     client = InferenceClient.from_settings(config["inference"])
     try:
         prepared = Evaluation(
             config, client, config["bundle"], *check(config, client), trusted=bool(config.get("trusted"))
         )
-        with Run("evaluate", folder, config, client.meter) as run:
+        with Run("evaluate", folder, config, client.meter) as run, session(run, client):
             prepared.play(run)
         report(run, client)
         return run.summary
@@ -102,7 +105,7 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
         checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
-        with Run("run", folder, config, client.meter) as run:
+        with Run("run", folder, config, client.meter) as run, session(run, client):
             learn(agent, steps, run, task)
             bundle = save(agent, task, run, config)
             Evaluation(config, client, bundle, *checked, trusted=True).play(run)
@@ -181,7 +184,7 @@ class Evaluation:
         contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
         total = len(self.task.scenarios) * self.settings.repeats
         try:
-            with ProgressLine("evaluating", total, self.client.meter) as line:
+            with ProgressLine("evaluating", total, self.client.meter) as line, calm_collection():
                 done = iter(range(1, total + 1))
                 tallies = self.client.run(
                     play_matches(

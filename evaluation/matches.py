@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
+from ..inference.errors import RunStopped
 from .contestants import Answer, Contestant
 from .judging import Match, Referee
 from .statistics import WinRate, win_rate
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -108,11 +111,34 @@ async def play_matches(
             return [(tally, match) for (tally, _, _), match in zip(pairs, matches, strict=True)]
 
         jobs = [(scenario, repeat) for repeat in range(repeats) for scenario in scenarios]
-        decided = await asyncio.gather(*(one(scenario, repeat) for scenario, repeat in jobs))
+        decided = await _all(one(scenario, repeat) for scenario, repeat in jobs)
     for (scenario, _), outcomes in zip(jobs, decided, strict=True):  # in the order of jobs, whoever was quicker
         for tally, match in outcomes:
             tally.add(scenario, match)
     return tallies
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Waits for all, or for the first error; then nobody is left behind.
+
+    Where the run was told to end the others end by themselves, with the answers that are under way; else they are cancelled.
+    """
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [error for task in tasks if task.done() and (error := task.exception()) is not None]
+        if failed and not isinstance(failed[0], RunStopped):
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    if failed:
+        raise failed[0]
+    return [task.result() for task in tasks]
 
 
 async def _try(contestant: Contestant, scenario: Scenario, repeat: int) -> Answer | EpisodeFailed:

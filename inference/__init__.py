@@ -1,11 +1,13 @@
 """Endpoints and the client that asks them; knows nothing of dialogues, judges or training."""
 
+from .budget import Budget, Limits
 from .cassette import Cassette
 from .client import InferenceClient
 from .completion import Completion, Message, TokenLogprob, TopLogprob
 from .encoders import Encoder, make_encoder
 from .endpoint import Endpoint, Price, Sampling, endpoints_from_settings
 from .errors import (
+    BudgetSpent,
     CallFailed,
     CassetteError,
     CassetteMiss,
@@ -13,12 +15,19 @@ from .errors import (
     DuologueError,
     EndpointRefused,
     InferenceError,
+    Interrupted,
     PluginError,
+    RunStopped,
     ScenarioError,
+    TooManyFailures,
+    Unreadable,
 )
 from .meter import Meter, Usage
+from .retries import RetryBudget
 
 __all__ = [
+    "Budget",
+    "BudgetSpent",
     "CallFailed",
     "Cassette",
     "CassetteError",
@@ -31,14 +40,20 @@ __all__ = [
     "EndpointRefused",
     "InferenceClient",
     "InferenceError",
+    "Interrupted",
+    "Limits",
     "Message",
     "Meter",
     "PluginError",
     "Price",
+    "RetryBudget",
+    "RunStopped",
     "Sampling",
     "ScenarioError",
     "TokenLogprob",
+    "TooManyFailures",
     "TopLogprob",
+    "Unreadable",
     "Usage",
     "endpoints_from_settings",
     "make_encoder",

@@ -12,8 +12,13 @@ from email.utils import parsedate_to_datetime
 import httpx2
 import msgspec
 
+from .bounds import Bounds, Halt
+from .budget import Account
+from .errors import BudgetSpent, CallFailed
 from .gate import Gate, Place
 from .wire import Answer
+
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
 class Attempts:
@@ -25,14 +30,37 @@ class Attempts:
         timeout_s: Seconds that one attempt may take.
         deadline_s: Seconds that the call may take.
         tokens: Estimate of what one attempt is counted for; 0 where nobody counts.
+        bounds: The client's; by default nothing ends the run, and retries are free.
+        account: Where attempts are booked; None where nobody counts.
 
     Attributes:
         timeout_s: As given.
     """
 
-    __slots__ = ("_deadline_s", "_gate", "_left_s", "_role", "_started", "_timer", "_tokens", "timeout_s")
+    __slots__ = (
+        "_account",
+        "_bounds",
+        "_deadline_s",
+        "_gate",
+        "_last",
+        "_left_s",
+        "_role",
+        "_started",
+        "_timer",
+        "_tokens",
+        "timeout_s",
+    )
 
-    def __init__(self, gate: Gate, role: str, timeout_s: float, deadline_s: float, tokens: float = 0.0) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        role: str,
+        timeout_s: float,
+        deadline_s: float,
+        tokens: float = 0.0,
+        bounds: Bounds | None = None,
+        account: Account | None = None,
+    ) -> None:
         self._gate = gate
         self._role = role
         self.timeout_s = timeout_s
@@ -40,6 +68,9 @@ class Attempts:
         self._left_s = self._deadline_s = deadline_s
         self._started: float | None = None
         self._timer: asyncio.Timeout | None = None
+        self._bounds = bounds
+        self._account = account
+        self._last = "no answer"
 
     @property
     def latency_s(self) -> float:
@@ -63,6 +94,46 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         self._timer = asyncio.timeout_at(None if self._started is None else now + left_s)
         return self._timer
+
+    async def begin(self) -> Place:
+        """Takes a place for an attempt and books it: what waits for a place is not set aside.
+
+        Raises:
+            Halt: If there is no budget for it, or the run was told to end.
+        """
+        place = self.try_enter() or await self.enter()
+        try:
+            if self._account is not None:
+                await self._account.open()
+            if self._bounds is not None and self._bounds.stopped is not None:
+                self._nobody_bills()
+                raise Halt(self._bounds.stopped)
+        except BudgetSpent as error:
+            self._gate.leave(place)
+            raise Halt(error) from None
+        except BaseException:
+            self._gate.leave(place)
+            raise
+        return place
+
+    def check_retry(self) -> None:
+        """Takes one retry from the run's budget.
+
+        Raises:
+            Halt: If there is none left.
+        """
+        if self._bounds is not None and not self._bounds.retries.take():
+            retries = self._bounds.retries
+            raise Halt(
+                CallFailed(
+                    f"a call failed ({self._last}) and is not tried again: the run's {retries.taken} retries for "
+                    f"{retries.calls} calls are all that `inference.retries` allows"
+                )
+            )
+
+    def _nobody_bills(self) -> None:
+        if self._account is not None:
+            self._account.free()
 
     def try_enter(self) -> Place | None:
         """A place if one is free now, else None; the clock runs from the first place on."""
@@ -93,14 +164,35 @@ class Attempts:
     def answered(self, place: Place, answer: Answer) -> None:
         """Gives the place back after an answer of any status."""
         if answer.status < 400:
-            tokens = total_tokens(answer.body) if self._tokens else None
-            self._gate.leave(place, status=answer.status, tokens=tokens)
+            usage = read_usage(answer.body) if self._tokens or self._account is not None else None
+            self._gate.leave(place, status=answer.status, tokens=None if usage is None else usage.total_tokens)
+            if self._account is not None:
+                self._settle(self._account, usage)
         else:
+            self._last = f"status {answer.status}"
+            self._nobody_bills()
             self._gate.leave(place, status=answer.status, retry_after_s=retry_after(answer, time.time()))
 
     def failed(self, place: Place, error: BaseException) -> None:
         """Gives the place back after an attempt without an answer."""
         self._gate.leave(place, timed_out=isinstance(error, httpx2.TimeoutException))
+        self._last = f"{error}" or type(error).__name__
+        if self._account is None:
+            return
+        if isinstance(error, _NEVER_SENT):
+            self._account.free()
+        else:
+            self._account.unknown()
+
+    @staticmethod
+    def _settle(account: Account, usage: Counted | None) -> None:
+        """Books what the server says it counted; a redirect and a server that does not count are booked as set aside."""
+        if usage is None or usage.total_tokens is None:
+            account.unknown()
+        else:
+            completion = usage.completion_tokens or 0
+            prompt = usage.total_tokens - completion if usage.prompt_tokens is None else usage.prompt_tokens
+            account.billed(prompt, completion)
 
 
 def retry_after(answer: Answer, now: float) -> float | None:
@@ -122,24 +214,31 @@ def retry_after(answer: Answer, now: float) -> float | None:
     return None
 
 
-class _Usage(msgspec.Struct, gc=False):
+class Counted(msgspec.Struct, gc=False):
+    """What a server says that it counted for one request; None where it does not say."""
+
     total_tokens: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.total_tokens is None and self.prompt_tokens is not None:
+            self.total_tokens = self.prompt_tokens + (self.completion_tokens or 0)
 
 
 class _Billed(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
+    usage: Counted | None = None
 
 
 _BILLED = msgspec.json.Decoder(_Billed)
 
 
-def total_tokens(body: bytes) -> float | None:
+def read_usage(body: bytes) -> Counted | None:
     """The tokens that a server says it counted; None if it does not say."""
     try:
-        usage = _BILLED.decode(body).usage
+        return _BILLED.decode(body).usage
     except msgspec.MsgspecError:
         return None
-    return None if usage is None else usage.total_tokens
 
 
 def _until(date: str, now: float) -> float | None:

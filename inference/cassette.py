@@ -35,6 +35,36 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 
 
+_ROWS = 64
+"""Answers in one statement, at most."""
+
+_SMALL = 4096
+"""Bytes of a text that is not worth compressing."""
+
+_PLAIN = b"{"
+"""How a text begins that is stored as it is; nothing compressed begins so."""
+
+
+def pack(text: bytes) -> bytes:
+    """A text as it is stored: compressed if it is long, with a checksum in either case."""
+    if len(text) < _SMALL and text.startswith(_PLAIN):
+        return text + zlib.crc32(text).to_bytes(4, "big")
+    return zlib.compress(text, 1)
+
+
+def unpack(stored: bytes) -> bytes:
+    """The inverse of `pack`.
+
+    Raises:
+        zlib.error: If it is damaged.
+    """
+    if not stored.startswith(_PLAIN):
+        return zlib.decompress(stored)
+    if zlib.crc32(stored[:-4]).to_bytes(4, "big") != stored[-4:]:
+        raise zlib.error("the checksum does not fit")
+    return stored[:-4]
+
+
 class Recorded(NamedTuple):
     """An answer as the server sent it, and the seconds that it took."""
 
@@ -104,7 +134,7 @@ class Cassette:
             with self._reader as connection:
                 row = connection.execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
             if row is not None:
-                return Recorded(zlib.decompress(row[0]), row[1])
+                return Recorded(unpack(row[0]), row[1])
         except (sqlite3.Error, zlib.error) as error:
             raise broken(self.path, "read", error) from error
         if self.mode == "replay":
@@ -154,11 +184,13 @@ class Cassette:
                 batch.loop.call_soon_threadsafe(batch.over.set)
 
     def _write(self, batch: _Batch) -> None:
-        pack = zlib.compress
-        rows = [(key, pack(request, 1), pack(body, 1), *rest) for key, request, body, *rest in batch.rows]
+        rows = [(key, pack(request), pack(body), *rest) for key, request, body, *rest in batch.rows]
         with self._writing as connection, connection:
             before = connection.total_changes
-            connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)", rows)
+            for start in range(0, len(rows), _ROWS):  # one statement for many: each gives the interpreter's lock away
+                some = rows[start : start + _ROWS]
+                values = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
+                connection.execute(f"INSERT OR IGNORE INTO answers VALUES {values}", [v for row in some for v in row])
             stored = connection.total_changes - before
         if stored < len(rows):
             for key, _, body, *_ in batch.rows:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +21,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .bounds import Bounds
+from .budget import Amount, Budget
 from .cassette import Cassette
 from .completion import Completion, Message, read_completion, read_embeddings
 from .endpoint import Endpoint, Sampling
-from .errors import InferenceError
+from .errors import InferenceError, RunStopped, Unreadable
+from .ledger import Ledger
 from .loop import LoopThread, T
 from .meter import Meter
+from .retries import RetryBudget
 from .settings import construct
 from .transport import Transport
 
 R = TypeVar("R")
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
+"""Before an answer that could not be read is asked for again: at most so long, doubled each time up to this."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")  # the body is also part of its own cassette key
 _encode = _ENCODER.encode
@@ -42,13 +52,22 @@ class InferenceClient:
     Args:
         cassette: Where answers are kept; None for nowhere.
         meter: Counts by role; a new one by default.
+        budget: What may be spent; None where nobody counts.
+        retries: Retries of all calls together; `RetryBudget`'s defaults by default.
     """
 
-    def __init__(self, cassette: Cassette | None = None, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        cassette: Cassette | None = None,
+        meter: Meter | None = None,
+        budget: Budget | None = None,
+        retries: RetryBudget | None = None,
+    ) -> None:
         self.cassette = Cassette(mode="off") if cassette is None else cassette
         self.meter = meter or Meter()
         self.thread = LoopThread()
-        self._transport = Transport()
+        self.bounds = Bounds(budget, retries or RetryBudget())
+        self._transport = Transport(self.bounds)
         self._closed = False
         self._under_way: dict[bytes, asyncio.Future[tuple[bytes, float]]] = {}
 
@@ -56,12 +75,16 @@ class InferenceClient:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> InferenceClient:
-        """A client with the cassette that the configuration's ``inference`` part describes.
+        """A client with the cassette, the budget and the retries that the configuration's ``inference`` part describes.
 
         Raises:
             ConfigError: If a value is refused.
         """
-        return cls(construct(Cassette, settings.get("cassette") or {}, "inference.cassette"))
+        return cls(
+            construct(Cassette, settings.get("cassette") or {}, "inference.cassette"),
+            budget=Budget.from_settings(settings.get("budget")),
+            retries=construct(RetryBudget, settings.get("retries") or {}, "inference.retries"),
+        )
 
     @classmethod
     def shared(cls) -> InferenceClient:
@@ -144,6 +167,38 @@ class InferenceClient:
         """Runs a coroutine on the client's loop from another thread and returns its result."""
         return self.thread.run(coroutine)
 
+    def stop(self, reason: RunStopped) -> None:
+        """Says that the run ends: no call is begun any more, those under way go on. From any thread; the first counts.
+
+        Args:
+            reason: What every further call raises.
+        """
+        if self.bounds.stopped is None:
+            self.bounds.stopped = reason
+
+    async def idle(self) -> None:
+        """Waits until no call is under way, so that nothing that was paid for is lost."""
+        await self.bounds.idle()
+
+    def spent(self) -> dict[str, float]:
+        """What the budget counts: requests, tokens and US dollars, with attempts whose answers never came."""
+        total = Amount() if self.bounds.budget is None else self.bounds.budget.total
+        return {"requests": total.requests, "tokens": total.tokens, "usd": round(total.usd, 6)}
+
+    @contextmanager
+    def ledger(self, path: Path) -> Iterator[None]:
+        """Keeps in a file what is asked for and spent meanwhile, and adds what the file held before.
+
+        Raises:
+            ConfigError: If the file cannot be used.
+        """
+        self.bounds.budget = self.bounds.budget or Budget()
+        ledger = Ledger(path, self.meter, self.bounds.budget)
+        try:
+            yield
+        finally:
+            ledger.close()
+
     def close(self) -> None:
         """Ends calls under way, closes connections and the cassette; closing twice does nothing."""
         if self._shared.get(os.getpid()) is self:
@@ -165,27 +220,55 @@ class InferenceClient:
         read: Callable[[bytes, float, bool], R],
     ) -> R:
         """Asks, or finds the answer in the cassette."""
+        self.bounds.check()
         content = _encode(body)
+
+        async def fetch() -> tuple[bytes, float, R]:
+            return await self._fetch(endpoint, path, body, content, role, read)
+
         try:
             if self.cassette.mode == "off":
-                raw, latency_s = await self._transport.post(endpoint, path, content, role)
-                return read(raw, latency_s, False)
+                return (await fetch())[2]
             identity = {"endpoint": endpoint.identity, "path": path, "body": msgspec.Raw(content)}
             key, canonical = self.cassette.key({**identity, "sample_index": sample_index})
-            return await self._once(endpoint, path, content, role, read, key, canonical)
+            return await self._once(key, canonical, read, fetch)
         except InferenceError:
             self.meter.count_failed(role)
             raise
 
-    async def _once(
+    async def _fetch(
         self,
         endpoint: Endpoint,
         path: str,
+        body: Mapping[str, Any],
         content: bytes,
         role: str,
         read: Callable[[bytes, float, bool], R],
+    ) -> tuple[bytes, float, R]:
+        """Asks until the answer can be read, within the endpoint's retries and its deadline."""
+        account = self.bounds.account(endpoint, role, body, content)
+        began, attempt = time.monotonic(), 0
+        with self.bounds:
+            while True:
+                try:
+                    raw, latency_s = await self._transport.post(endpoint, path, content, role, account)
+                    return raw, latency_s, read(raw, latency_s, False)
+                except RunStopped as reason:
+                    self.stop(reason)
+                    raise
+                except Unreadable:
+                    over = time.monotonic() - began > endpoint.deadline_s
+                    if attempt == endpoint.max_retries or over or not self.bounds.retries.take():
+                        raise
+                    await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
+                    attempt += 1
+
+    async def _once(
+        self,
         key: bytes,
         canonical: bytes,
+        read: Callable[[bytes, float, bool], R],
+        fetch: Callable[[], Coroutine[Any, Any, tuple[bytes, float, R]]],
     ) -> R:
         """Finds the answer in the cassette, or waits for the same request under way, or asks and keeps the answer."""
         while (shared := self._under_way.get(key)) is not None:
@@ -196,8 +279,7 @@ class InferenceClient:
             return read(found.body, found.latency_s, True)
         promise = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
-            raw, latency_s = await self._transport.post(endpoint, path, content, role)
-            answer = read(raw, latency_s, False)  # only what can be read is worth keeping
+            raw, latency_s, answer = await fetch()
             if (first := await self.cassette.keep(key, canonical, raw, latency_s)) is not None:
                 raw, latency_s = first  # another process was quicker, and a later run must meet what this one did
                 answer = read(raw, latency_s, False)

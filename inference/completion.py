@@ -9,7 +9,7 @@ from typing import TypedDict
 import msgspec
 
 from .endpoint import Endpoint
-from .errors import CallFailed, EndpointRefused
+from .errors import EndpointRefused, Unreadable
 
 
 class Message(TypedDict):
@@ -89,6 +89,9 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _DECODER = msgspec.json.Decoder(_Body)
+_SILENT = ("length", "content_filter", "tool_calls")
+"""How an answer can end without saying anything: cut in thought, taken away by a filter, or with a call of a tool."""
+
 _THINK = re.compile(r"^\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
 
 
@@ -105,7 +108,7 @@ def read_completion(
         reused: Whether the body came from the cassette.
 
     Raises:
-        CallFailed: If the body is not a chat completion.
+        Unreadable: If the body is no chat completion, or one that says nothing although it was not cut or filtered.
         EndpointRefused: If logprobs were asked for and the model gives none.
     """
     try:
@@ -113,16 +116,19 @@ def read_completion(
         choice = decoded.choices[0]
     except (msgspec.MsgspecError, IndexError) as error:
         start = body[:80].decode("utf-8", "replace")
-        raise CallFailed(f"{endpoint.base_url} answered with no chat completion ({error}): {start!r}") from error
+        raise Unreadable(f"{endpoint.base_url} answered with no chat completion ({error}): {start!r}") from error
+    message = choice.message
+    if message.content is None and not message.refusal and choice.finish_reason not in _SILENT:
+        raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
     if logprobs and tokens is None:
         raise EndpointRefused(
             f"model `{endpoint.model}` at {endpoint.base_url} returned no logprobs, which were asked for. "
             "Set `interface.logprobs=false`, or choose a model whose API gives them"
         )
-    thought = _THINK.match(choice.message.content or "")
-    text = (choice.message.content or choice.message.refusal or "")[thought.end() if thought else 0 :]
-    reasoning = choice.message.reasoning_content or choice.message.reasoning or (thought[1].strip() if thought else "")
+    thought = _THINK.match(message.content or "")
+    text = (message.content or message.refusal or "")[thought.end() if thought else 0 :]
+    reasoning = message.reasoning_content or message.reasoning or (thought[1].strip() if thought else "")
     usage = decoded.usage or _Usage()
     return Completion(
         text=text.strip(),
@@ -154,16 +160,16 @@ def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> tu
     """Decodes the body of ``/embeddings`` into one vector per text, in order, and the tokens billed.
 
     Raises:
-        CallFailed: If the body does not hold exactly one embedding per text, all of one length.
+        Unreadable: If the body does not hold exactly one embedding per text, all of one length.
     """
     try:
         decoded = _EMBEDDINGS.decode(body)
     except msgspec.MsgspecError as error:
         start = body[:80].decode("utf-8", "replace")
-        raise CallFailed(f"{endpoint.base_url} answered with no embeddings ({error}): {start!r}") from error
+        raise Unreadable(f"{endpoint.base_url} answered with no embeddings ({error}): {start!r}") from error
     vectors = {item.index: item.embedding for item in decoded.data}
     if sorted(vectors) != list(range(len(texts))):
-        raise CallFailed(f"{endpoint.base_url} returned {len(vectors)} embeddings for {len(texts)} texts")
+        raise Unreadable(f"{endpoint.base_url} returned {len(vectors)} embeddings for {len(texts)} texts")
     if len({len(vector) for vector in vectors.values()}) > 1:
-        raise CallFailed(f"{endpoint.base_url} returned embeddings of different lengths")
+        raise Unreadable(f"{endpoint.base_url} returned embeddings of different lengths")
     return [vectors[i] for i in range(len(texts))], (decoded.usage or _Usage()).prompt_tokens

@@ -15,6 +15,9 @@ from .settings import construct
 EMBEDDED = "embedded"
 """The scheme of addresses that `inference.embedded` serves from this machine."""
 
+NO_ROLES = ("cassette", "budget", "retries")
+"""What else stands among the roles in the configuration's part ``inference``."""
+
 NO_KEY = "none"
 """Sent where a server asks for no key: the client library insists on one."""
 
@@ -172,7 +175,7 @@ def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference
     """Builds the endpoints of all roles; a role that is null shares the assistant's.
 
     Args:
-        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values; ``cassette`` is skipped.
+        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values; `NO_ROLES` are skipped.
         where: The settings' place in the configuration.
 
     Raises:
@@ -183,5 +186,5 @@ def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference
     return {
         role: Endpoint.from_settings(values, f"{where}.{role}")
         for role, values in settings.items()
-        if values and role != "cassette"
+        if values and role not in NO_ROLES
     }

@@ -6,9 +6,14 @@
     │   └── PluginError            a plugin that cannot be loaded or that clashes with another
     ├── CassetteError              the store of answers cannot be read or written
     │   └── CassetteMiss           replay mode, and the answer was never recorded
+    ├── RunStopped                 the run ends here on purpose; `resume=<run folder>` goes on with it
+    │   ├── BudgetSpent            the next request might exceed a limit on requests, tokens or money
+    │   ├── Interrupted            a signal asked for it
+    │   └── TooManyFailures        more failed than the run allows
     └── InferenceError             a call to an endpoint
         ├── EndpointRefused        it cannot work as configured: key, address, model, capability. Ends the run
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
+            └── Unreadable         what came is no answer
 
 `EndpointRefused` and `CallFailed` differ in what the caller should do, not in what the server said: the first is
 the user's to mend, the second is the weather.
@@ -44,6 +49,39 @@ class CassetteMiss(CassetteError):
     """Replay was asked for, and this request was never recorded."""
 
 
+class RunStopped(DuologueError):
+    """The run ends before its time, on purpose; what it has is kept, and it can be resumed.
+
+    Attributes:
+        resume: The command that goes on with it, once it is known.
+    """
+
+    resume: str | None = None
+
+
+class BudgetSpent(RunStopped):
+    """The next request might exceed a limit on requests, tokens or money."""
+
+
+class Interrupted(RunStopped):
+    """A signal asked for the run's end.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message, signal)  # both, so that it can be pickled
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TooManyFailures(RunStopped):
+    """A larger share of calls or judgements failed than the run allows."""
+
+
 class InferenceError(DuologueError):
     """A call to an endpoint did not give a usable answer."""
 
@@ -54,6 +92,10 @@ class EndpointRefused(InferenceError):
 
 class CallFailed(InferenceError):
     """One call failed after its bounded retries; other calls may well succeed."""
+
+
+class Unreadable(CallFailed):
+    """The endpoint answered with what is no answer."""
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

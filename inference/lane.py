@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 _FRAMING = frozenset(("host", "connection", "content-length", "transfer-encoding", "accept-encoding"))
 """Headers that belong to one connection or message; aiohttp writes its own."""
 
+_RETRY_COUNT = "x-stainless-retry-count"
+"""Where the `openai` client counts a call's attempts, from 0."""
+
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
@@ -109,6 +112,7 @@ class Lane:
         Raises:
             openai.APIError: As the `openai` client says it.
             TimeoutError: If the deadline is over.
+            Halt: If the bounds of the client allow no further attempt.
             httpx2.InvalidURL: If there can be no such address.
         """
         slot = (path, attempts.timeout_s, *sorted(headers.items())) if headers else (path, attempts.timeout_s)
@@ -156,6 +160,8 @@ class Lane:
         """
         call = _current.get()
         outcome, call.outcome = call.outcome, None
+        if request.headers.get(_RETRY_COUNT, "0") != "0":
+            call.attempts.check_retry()
         if isinstance(outcome, httpx2.RequestError):
             outcome.request = request
             raise outcome
@@ -171,7 +177,7 @@ class Lane:
     async def _carry(self, call: _Call, address: str, request: httpx2.Request) -> Answer:
         """Sends what the `openai` client built; a first attempt becomes the template of those to come."""
         route = self._wire.route(URL(address, encoded=True), _portable(request.headers))
-        if request.headers.get("x-stainless-retry-count") == "0":
+        if request.headers.get(_RETRY_COUNT) == "0":
             self._forget(call.slot)
             self._templates[call.slot] = _Template(route, call.key)
             return await _send(call.attempts, route, request.content)
@@ -195,7 +201,7 @@ class Lane:
         )
 
     async def _stock(self, call: _Call, follow: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
-        place = call.attempts.try_enter() or await call.attempts.enter()
+        place = await call.attempts.begin()
         try:
             response = await follow()
         except BaseException as error:
@@ -208,7 +214,7 @@ class Lane:
 async def _send(attempts: Attempts, route: Route, content: bytes) -> Answer:
     """One attempt over the lean path."""
     with route:
-        place = attempts.try_enter() or await attempts.enter()
+        place = await attempts.begin()
         try:
             answer = await route.post(content, attempts.bound_s)
         except BaseException as error:

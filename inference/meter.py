@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -28,12 +29,23 @@ class Usage:
 
 @dataclass
 class Meter:
-    """Counts requests as they end; read from other threads by progress bars."""
+    """Counts requests as they end; read from other threads by progress bars.
+
+    Attributes:
+        on_change: Called after every change of what was asked for.
+    """
 
     window_s: float = 20.0
     roles: dict[str, Usage] = field(default_factory=dict)
+    on_change: Callable[[], None] = lambda: None
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, roles: Mapping[str, Usage]) -> None:
+        """Adds what was asked for before, by role."""
+        with self._lock:
+            for role, usage in roles.items():
+                self.roles[role] = self.roles.get(role, Usage()) + usage
 
     def count(self, role: str, completion: Completion) -> None:
         """Adds a completion, reused or paid for."""
@@ -49,6 +61,7 @@ class Meter:
             now = time.monotonic()
             self._recent.append((now, completion.completion_tokens))
             self._forget(now)
+        self.on_change()
 
     def count_embeddings(self, role: str, prompt_tokens: int, cost_usd: float) -> None:
         """Adds one paid request for embeddings."""
@@ -56,6 +69,7 @@ class Meter:
             self.roles[role] = self.roles.get(role, Usage()) + Usage(
                 paid=1, prompt_tokens=prompt_tokens, cost_usd=cost_usd
             )
+        self.on_change()
 
     def count_reused(self, role: str) -> None:
         """Adds one answer that the cassette gave."""

@@ -5,10 +5,14 @@ Foreign errors are translated here into the project's own, and nowhere else.
 
 from __future__ import annotations
 
+import copy
+
 import httpx2
 import openai
 
 from .attempt import Attempts
+from .bounds import Bounds, Halt
+from .budget import Account
 from .embedded import embedded_urls
 from .endpoint import NO_KEY, Endpoint
 from .errors import CallFailed, EndpointRefused
@@ -24,15 +28,22 @@ _USUAL_COMPLETION = 256  # tokens, where a request names no bound
 
 
 class Transport:
-    """Posts JSON to endpoints with the `openai` package's retries, and remembers which of them ever answered."""
+    """Posts JSON to endpoints with the `openai` package's retries, and remembers which of them ever answered.
 
-    def __init__(self) -> None:
+    Args:
+        bounds: What holds for all calls.
+    """
+
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self._bounds = bounds or Bounds()
         self._lanes: dict[tuple[str, str | None], Lane] = {}
         self._gates: dict[tuple[object, ...], Gate] = {}
         self._ways: dict[int, tuple[Endpoint, tuple[Gate, Lane]]] = {}  # by id: an endpoint has no hash
         self._answered: set[str] = set()
 
-    async def post(self, endpoint: Endpoint, path: str, content: bytes, role: str) -> tuple[bytes, float]:
+    async def post(
+        self, endpoint: Endpoint, path: str, content: bytes, role: str, account: Account | None = None
+    ) -> tuple[bytes, float]:
         """Sends one request.
 
         Args:
@@ -40,6 +51,7 @@ class Transport:
             path: After the address.
             content: The body.
             role: Whose request it is, for fairness.
+            account: Where its attempts are booked.
 
         Returns:
             The body of the answer, and the seconds that it took; waiting for a place is not among them.
@@ -48,6 +60,7 @@ class Transport:
             EndpointRefused: If the server rejects the request, or never answered anything before and cannot be
                 reached.
             CallFailed: If the retries are used up or the deadline is over.
+            RunStopped: If the bounds allow no further attempt.
         """
         try:
             gate, lane = self._way(endpoint) or await self._embedded_way(endpoint)
@@ -57,12 +70,15 @@ class Transport:
             ) from error
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise _no_address(endpoint, error) from error
-        attempts = Attempts(gate, role, endpoint.timeout_s, endpoint.deadline_s, _tokens(endpoint, content))
+        tokens = _tokens(endpoint, content)
+        attempts = Attempts(gate, role, endpoint.timeout_s, endpoint.deadline_s, tokens, self._bounds, account)
         lane.under_way += 1
         try:
             raw = await lane.post(path, content, attempts, max_retries=endpoint.max_retries)
         except TimeoutError as error:
             raise CallFailed(f"{endpoint.base_url} gave no answer within {endpoint.deadline_s:g} s") from error
+        except Halt as halt:
+            raise copy.copy(halt.error) from None
         except openai.APIError as error:
             raise self._translate(error, endpoint) from error
         except (httpx2.InvalidURL, UnicodeError) as error:

@@ -26,6 +26,9 @@ _KEEPALIVE_S = 30.0
 
 _MAX_HEADER_BYTES = 2**16
 _READ_BUFFER_BYTES = 2**20  # an answer with logprobs in one piece: a small buffer stops and starts the socket
+MOST_BYTES = 2**28
+"""An answer that declares more is not read: no completion is so long, and reading it would fill the memory."""
+
 _ENCODED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
 
 
@@ -129,6 +132,9 @@ class Route:
             response = await self._session.post(
                 self._url, data=aiohttp.BytesPayload(content), allow_redirects=False, timeout=bound, proxy=self._proxy
             )
+            if (response.content_length or 0) > MOST_BYTES:
+                response.close()
+                raise httpx2.RemoteProtocolError(f"the answer has {response.content_length:,} bytes")
             body = await response.read()  # at its end the connection is free again; if it fails, it is closed
         except aiohttp.InvalidURL as error:
             raise httpx2.InvalidURL(str(error)) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..inference.errors import ConfigError, EndpointRefused
+from ..inference.errors import ConfigError, EndpointRefused, Interrupted, RunStopped
 from ..inference.meter import Meter
 from .lifecycle import RunInfo
 from .manager import Plugins, plugins
@@ -28,7 +28,7 @@ _PACKAGES = ("duologue", "openai", "gymnasium", "stable-baselines3", "torch", "n
 class Run:
     """A run folder that is complete or not there.
 
-    Inside the ``with`` block results go to `folder` and to `summary`. If the block ends because the user's
+    Inside the ``with`` block results go to `folder` and to `summary`; ``summary.json`` says ``running`` meanwhile. If the block ends because the user's
     configuration cannot work, and `keep` was not called, the folder is removed again, unless it held something before.
 
     Args:
@@ -67,6 +67,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._kept = any(self.folder.iterdir())  # what somebody else put there is not ours to remove
         write_json(self.folder / "config.json", dict(self.info.config))
+        self._write_summary("running")
         try:
             self._hook.duologue_run_start(run=self.info)
         except BaseException as error:
@@ -86,7 +87,12 @@ class Run:
         if isinstance(error, ConfigError | EndpointRefused) and not self._kept:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        status = "done" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        if isinstance(error, RunStopped):
+            error.resume = f"duologue {self.info.command} resume={self.folder}"
+        self._write_summary(_status(error), error)
+        self._point_latest()
+
+    def _write_summary(self, status: str, error: BaseException | None = None) -> None:
         summary = {
             "version": SUMMARY_VERSION,
             "status": status,
@@ -100,7 +106,6 @@ class Run:
             **self.summary,
         }
         write_json(self.folder / "summary.json", summary)
-        self._point_latest()
 
     def _point_latest(self) -> None:
         link = self.folder.parent / "latest"
@@ -110,6 +115,18 @@ class Run:
             fresh.replace(link)
         except OSError:  # no links on this file system: a convenience less
             fresh.unlink(missing_ok=True)
+
+
+def _status(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "done"
+        case KeyboardInterrupt() | Interrupted():
+            return "interrupted"
+        case RunStopped():
+            return "stopped"
+        case _:
+            return "failed"
 
 
 def versions() -> dict[str, str]:
@@ -126,5 +143,8 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, value: object) -> None:
     """Writes JSON so that readers see the old file or the new one, never half of it."""
     half = path.with_name(path.name + ".partial")
-    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with half.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # else a power loss could leave the new name with nothing behind it
     half.replace(path)

@@ -50,7 +50,7 @@ class FaultServer:
 
     @asynccontextmanager
     async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["FaultServer"]:
-        listener = await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=tls)
+        listener = await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=tls, backlog=2048)
         self.port = listener.sockets[0].getsockname()[1]
         try:
             yield self

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from duologue.inference.attempt import Attempts, retry_after, total_tokens
+from duologue.inference.attempt import Attempts, read_usage, retry_after
 from duologue.inference.gate import Gate
 from duologue.inference.wire import Answer
 
@@ -70,7 +70,15 @@ def test_when_to_come_back(headers, expected):
 
 @pytest.mark.parametrize(
     ("body", "expected"),
-    [(b'{"usage":{"total_tokens":12}}', 12), (b"{}", None), (b'{"usage":null}', None), (b"<html>", None)],
+    [
+        (b'{"usage":{"total_tokens":12}}', 12),
+        (b'{"usage":{"prompt_tokens":5,"completion_tokens":2}}', 7),
+        (b'{"usage":{}}', None),
+        (b"{}", None),
+        (b'{"usage":null}', None),
+        (b"<html>", None),
+    ],
 )
 def test_what_was_counted(body, expected):
-    assert total_tokens(body) == expected
+    usage = read_usage(body)
+    assert (usage and usage.total_tokens) == expected

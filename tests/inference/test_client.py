@@ -250,6 +250,7 @@ def test_a_call_that_takes_longer_than_its_deadline_fails(client, endpoint, serv
 
 def test_the_deadline_holds_over_all_attempts_and_pauses(client, endpoint, server):
     server.answer = lambda body: (503, {"error": {"message": "busy"}})
+    client.bounds.retries.reserve = 1_000_000
     with pytest.raises(CallFailed, match=r"within 0\.3 s"):
         client.run(client.chat(replace(endpoint, deadline_s=0.3, max_retries=1_000_000), HELLO))
     assert len(server.requests) > 1

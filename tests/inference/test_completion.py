@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from duologue.inference import CallFailed, Endpoint, EndpointRefused, Price, TokenLogprob, TopLogprob
 from duologue.inference.completion import read_completion, read_embeddings
+from duologue.inference.errors import Unreadable
 
 ENDPOINT = Endpoint("http://127.0.0.1:1/v1", "m", price=Price(0.5, 1e6, 2e6))
 
@@ -43,17 +44,25 @@ def test_a_plain_answer():
         ({"content": "  <think>a <b> c</think> Four."}, "Four.", "a <b> c"),
         ({"content": "<think>cut before the end"}, "", "cut before the end"),
         ({"content": "The tag <think>x</think> is text here."}, "The tag <think>x</think> is text here.", ""),
-        ({"content": None, "reasoning_content": "only thought"}, "", "only thought"),
         ({"content": None, "refusal": "I cannot."}, "I cannot.", ""),
-        ({"content": None}, "", ""),
-        ({}, "", ""),
         ({"content": ""}, "", ""),
-        ({"content": None, "tool_calls": [{"id": "1", "function": {"name": "f"}}]}, "", ""),
     ],
 )
 def test_text_and_reasoning_come_apart(message, text, reasoning):
     answer = read(body(message))
     assert (answer.text, answer.reasoning) == (text, reasoning)
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls"])
+def test_an_answer_may_end_without_content(reason):
+    answer = read(body({"content": None, "reasoning_content": "only thought"}, finish_reason=reason))
+    assert (answer.text, answer.reasoning, answer.finish_reason) == ("", "only thought", reason)
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {}, {"content": None, "reasoning_content": "only thought"}])
+def test_an_answer_that_says_nothing_for_no_reason_is_none(message):
+    with pytest.raises(Unreadable, match="without content"):
+        read(body(message))
 
 
 @given(thought=st.text(), text=st.text())

@@ -122,7 +122,7 @@ def test_the_configuration_is_written_at_the_start_and_its_digest_does_not_depen
 def test_hooks_are_called_once_each_and_the_end_has_no_error(start, diary):
     with start() as run:
         assert [entry[0] for entry in diary.entries] == ["start"]
-    assert diary.entries == [("start", run.info, ["config.json"]), ("end", run.info, None)]
+    assert diary.entries == [("start", run.info, ["config.json", "summary.json"]), ("end", run.info, None)]
     assert (run.info.command, run.info.folder, run.info.config) == ("train", run.folder, CONFIG)
 
 

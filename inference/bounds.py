@@ -1,0 +1,93 @@
+"""What holds for all calls of one client: its budgets, and that the run may have been told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .budget import Account, Amount, Budget
+from .endpoint import Endpoint
+from .errors import ConfigError, DuologueError, RunStopped
+from .retries import RetryBudget
+
+_LONGEST = ("max_tokens", "max_completion_tokens")
+"""The request's fields that bound an answer."""
+
+
+class Halt(BaseException):
+    """Carries an error through the `openai` client's loop, which would take an `Exception` for one more failed attempt.
+
+    Args:
+        error: What the caller is told.
+    """
+
+    def __init__(self, error: DuologueError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass
+class Bounds:
+    """The bounds of one client.
+
+    Attributes:
+        budget: What may be spent; None where nobody counts.
+        retries: Retries of the whole run.
+        stopped: Why no further call is begun; None while the run goes on.
+    """
+
+    budget: Budget | None = None
+    retries: RetryBudget = field(default_factory=RetryBudget)
+    stopped: RunStopped | None = None
+    _under_way: int = 0
+    _idle: asyncio.Event | None = None
+
+    def check(self) -> None:
+        """Refuses a call if the run was told to end.
+
+        Raises:
+            RunStopped: As it was given.
+        """
+        if self.stopped is not None:
+            raise copy.copy(self.stopped)  # one object raised by a thousand calls would hold all their frames
+
+    def __enter__(self) -> None:
+        """A call begins."""
+        self._under_way += 1
+        self.retries.calls += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._under_way -= 1
+        if not self._under_way and self._idle is not None:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until no call is under way."""
+        while self._under_way:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+
+    def account(self, endpoint: Endpoint, role: str, body: Mapping[str, Any], content: bytes) -> Account | None:
+        """Where a call's attempts are booked; None where nobody counts.
+
+        A prompt has no more tokens than its request has bytes, since every token stands for at least one.
+
+        Raises:
+            ConfigError: If there is a limit on tokens or money, and the request does not bound its answer.
+        """
+        if self.budget is None:
+            return None
+        longest = 0
+        if "messages" in body:
+            named = [body[name] for name in _LONGEST if isinstance(body.get(name), int)]
+            if not named and self.budget.counts_tokens:
+                raise ConfigError(
+                    "`inference.budget` limits tokens or money, which cannot be kept while answers have no bound: set "
+                    f"`sampling.max_tokens` of model `{endpoint.model}`"
+                )
+            longest = max(named, default=0) * int(body.get("n") or 1)
+        most = Amount(1, len(content) + longest, endpoint.price.cost_usd(len(content), longest))
+        return Account(self.budget, role, most, endpoint.price)

@@ -1,0 +1,213 @@
+"""What a run may spend: requests, tokens and money, by role and for the whole.
+
+An amount that is certainly enough is set aside before a request is sent, and what it really cost is booked when the answer
+is there. What is set aside near a limit may come back, so a request waits for it before the run is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .endpoint import Price
+from .errors import BudgetSpent
+from .settings import construct
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At most so many requests, tokens (prompt and completion together) and US dollars; None is no limit."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"`{entry.name}` must be at least 0 or null, not {value!r}")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit."""
+        return any(getattr(self, entry.name) is not None for entry in fields(self))
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Requests, tokens and US dollars."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(self.requests - other.requests, self.tokens - other.tokens, self.usd - other.usd)
+
+    def over(self, limits: Limits) -> str | None:
+        """The first limit that is exceeded, in words; None if all are kept."""
+        for entry in fields(self):
+            value, limit = getattr(self, entry.name), getattr(limits, entry.name)
+            if limit is not None and value > limit + 1e-9 * abs(limit):
+                return f"{entry.name}={limit:g}"
+        return None
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    """The configuration's part ``inference.budget``."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    roles: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Budget:
+    """Limits, and what was spent so far. Used on one event loop only.
+
+    Args:
+        limits: For the whole run.
+        roles: For single roles, on top.
+        spent: What was spent before, by role.
+
+    Attributes:
+        spent: By role; what is set aside is part of it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        roles: Mapping[str, Limits] | None = None,
+        spent: Mapping[str, Amount] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.roles = dict(roles or {})
+        self.spent: dict[str, Amount] = dict(spent or {})
+        self.on_change: Callable[[], None] = lambda: None
+        self._open: Counter[str] = Counter()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any] | None, where: str = "inference.budget") -> Budget:
+        """A budget from YAML values.
+
+        Raises:
+            ConfigError: If a name is unknown or a value is refused.
+        """
+        values = construct(BudgetSettings, settings or {}, where)
+        limits = {"requests": values.requests, "tokens": values.tokens, "usd": values.usd}
+        roles = {
+            role: construct(Limits, own or {}, f"{where}.roles.{role}") for role, own in (values.roles or {}).items()
+        }
+        return cls(construct(Limits, limits, where), roles)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        return self.limits.any or any(own.any for own in self.roles.values())
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a limit can only be kept if the longest answer is known beforehand."""
+        every = [self.limits, *self.roles.values()]
+        return any(limits.tokens is not None or limits.usd is not None for limits in every)
+
+    @property
+    def total(self) -> Amount:
+        """What all roles spent, with what is set aside."""
+        return sum(self.spent.values(), Amount())
+
+    async def reserve(self, role: str, amount: Amount) -> None:
+        """Sets an amount aside; waits while others may give back what is missing.
+
+        Raises:
+            BudgetSpent: If it does not fit, and nothing is set aside that could come back.
+        """
+        while (reason := self._over(role, amount)) is not None:
+            if not self._open.total():
+                raise BudgetSpent(self._worded(role, reason))
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+        self._open[role] += 1
+        self._book(role, amount)
+
+    def settle(self, role: str, reserved: Amount, actual: Amount) -> None:
+        """Books what was really spent in place of what was set aside."""
+        self._open[role] -= 1
+        self._book(role, actual - reserved)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _book(self, role: str, amount: Amount) -> None:
+        self.spent[role] = self.spent.get(role, Amount()) + amount
+        self.on_change()
+
+    def _over(self, role: str, amount: Amount) -> str | None:
+        if (reason := (self.total + amount).over(self.limits)) is not None:
+            return f"inference.budget.{reason}"
+        own = self.roles.get(role)
+        if own is None or (reason := (self.spent.get(role, Amount()) + amount).over(own)) is None:
+            return None
+        return f"inference.budget.roles.{role}.{reason}"
+
+    def _worded(self, role: str, reason: str) -> str:
+        total = self.total
+        return (
+            f"the budget is spent: the next request of the {role} might exceed `{reason}`. Spent so far: "
+            f"{total.requests:,} requests, {total.tokens:,} tokens, ${total.usd:.4f}"
+        )
+
+
+class Account:
+    """What one call sets aside, attempt by attempt.
+
+    Args:
+        budget: Where it is booked.
+        role: Whose call it is.
+        most: What one attempt costs at most.
+        price: What the endpoint bills.
+    """
+
+    __slots__ = ("_budget", "_held", "_most", "_price", "_role")
+
+    def __init__(self, budget: Budget, role: str, most: Amount, price: Price) -> None:
+        self._budget, self._role, self._most, self._price = budget, role, most, price
+        self._held = False
+
+    async def open(self) -> None:
+        """Sets one attempt aside, before it is sent.
+
+        Raises:
+            BudgetSpent: If there is no room for it.
+        """
+        await self._budget.reserve(self._role, self._most)
+        self._held = True
+
+    def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """The attempt was answered, and the server says what it counted."""
+        cost_usd = self._price.cost_usd(prompt_tokens, completion_tokens)
+        self._close(Amount(1, prompt_tokens + completion_tokens, cost_usd))
+
+    def free(self) -> None:
+        """The attempt was refused, or never sent: nobody bills it."""
+        self._close(Amount())
+
+    def unknown(self) -> None:
+        """Nobody knows whether the attempt is billed: it counts as it was set aside."""
+        self._close(self._most)
+
+    def _close(self, actual: Amount) -> None:
+        if self._held:
+            self._held = False
+            self._budget.settle(self._role, self._most, actual)

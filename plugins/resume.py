@@ -1,0 +1,67 @@
+"""`resume=<run folder>`: the configuration of a run that was ended or killed, with the few changes that it can bear."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..inference.errors import ConfigError
+
+_MAY_CHANGE = re.compile(
+    r"inference\.(budget|retries|cassette)\..+"
+    r"|inference\.\w+\.(api_key_env|max_concurrency|requests_per_minute|tokens_per_minute|adaptive|timeout_s|deadline_s|max_retries)"
+    r"|inference\.\w+\.price\.\w+"
+    r"|agent\.max_failure_fraction"
+)
+"""What decides how the endpoint is asked and what it may cost, and not what comes out."""
+
+
+def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Reads the configuration of a run folder.
+
+    Args:
+        command: The command that is to go on; it must be the one that made the folder.
+        folder: The run folder, or a link to it.
+        changes: Further ``name=value`` of the command line.
+
+    Returns:
+        The configuration, and the folder's summary.
+
+    Raises:
+        ConfigError: If it is no run folder of this command, or a change would change the results.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        made_by = summary["command"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder} is no run folder ({error}): give one that `duologue {command}` made") from error
+    if made_by != command:
+        raise ConfigError(f"{folder} was made by `duologue {made_by}`: resume it with that command")
+    for change in changes:
+        _apply(config, change)
+    return config, summary
+
+
+def _apply(config: dict[str, Any], change: str) -> None:
+    """Sets one ``name=value``; who reads the configuration checks the last name and the value."""
+    name, equals, text = change.partition("=")
+    name = name.lstrip("+")
+    if not equals or not _MAY_CHANGE.fullmatch(name):
+        raise ConfigError(
+            f"`{change}` cannot be changed in a run that goes on, because its results could not be compared: only "
+            "limits, retries, prices and the cassette can. Start a new run: the cassette has the answers"
+        )
+    *path, last = name.split(".")
+    place = config
+    for part in path:
+        if place.get(part) is None:
+            place[part] = {}
+        place = place[part]
+    try:
+        place[last] = json.loads(text)
+    except ValueError:  # a text, such as a path
+        place[last] = text
