@@ -29,6 +29,11 @@ COMMANDS: Mapping[str, Command] = {
         ".evaluation.evaluate:train_and_evaluate",
     ),
     "train": Command("train a policy", "duologue train -m seed=1,2,3", ".agents.train:train"),
+    "plan": Command(
+        "print what a run would ask for and cost, and spend nothing",
+        "duologue plan inference.assistant.price.per_request_usd=0.002",
+        ".evaluation.plan:plan",
+    ),
     "evaluate": Command(
         "compare a trained policy with its baselines",
         "duologue evaluate bundle=runs/train/latest",
@@ -52,10 +57,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name == "judges":
         _guarded(_list_judges)
         return
+    if name == "cassette":
+        from .inference.cassette_command import run
+
+        _guarded(lambda: run(arguments[1:]))
+        return
     if name not in COMMANDS:
         from .inference.errors import near_miss
 
-        _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, 'judges'])}")
+        _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, 'cassette', 'judges'])}")
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         changes = [argument for argument in arguments[1:] if argument not in resumed]
@@ -69,7 +79,8 @@ def usage() -> str:
     lines = ["usage: duologue COMMAND [name=value …]", ""]
     for name, command in COMMANDS.items():
         lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
-    lines += ["  judges     list the judges that rewards and evaluations can use", ""]
+    lines += ["  judges     list the judges that rewards and evaluations can use"]
+    lines += ["  cassette   look at the answers that were paid for, copy or remove them", ""]
     lines += ["`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
     lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
     return "\n".join(lines)
@@ -93,6 +104,7 @@ def _with_hydra(name: str, overrides: Sequence[str]) -> None:
         try:
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             _function(COMMANDS[name].target)(values, _shown(folder))
+            _remove_if_empty(_shown(folder))  # of commands that leave nothing
         except BaseException as error:
             _remove_if_empty(_shown(folder))
             failures.append(error)

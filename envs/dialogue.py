@@ -152,7 +152,7 @@ class Dialogue:
         turn = self._turn(completion)
         state.messages.append({"role": "assistant", "content": completion.text})
         state.turn += 1
-        judged, answer = await asyncio.gather(self._judge(turn), self._answer())
+        judged, answer = await self._judge_and_answer(turn)
         terminated = answer is None
         truncated = not terminated and state.turn >= task.max_turns
         if answer is not None:
@@ -204,6 +204,12 @@ class Dialogue:
         if judged.reward is None:
             raise EpisodeFailed("reward", judged.failure or "no verdict")
         return judged
+
+    async def _judge_and_answer(self, turn: Turn) -> tuple[Judged, str | None]:
+        """Both at the same time; a user who need not think costs no task."""
+        if getattr(self.task.user, "immediate", False):
+            return await self._judge(turn), await self._answer()
+        return await asyncio.gather(self._judge(turn), self._answer())
 
     async def _answer(self) -> str | None:
         try:

@@ -11,7 +11,10 @@ from .state import DialogueState
 
 
 class User(Protocol):
-    """Answers the assistant. One object serves all dialogues, so it keeps no state of its own."""
+    """Answers the assistant. One object serves all dialogues, so it keeps no state of its own.
+
+    One that asks nobody may have an attribute ``immediate = True``: it is then asked after the judges instead of beside them.
+    """
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
         """The next user turn, after the assistant's turn number ``state.turn - 1``; None ends the dialogue."""
@@ -20,6 +23,8 @@ class User(Protocol):
 
 class ScriptedUser:
     """Says the scenario's user turns in order, whatever the assistant answers; ends when they are used up."""
+
+    immediate = True
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
         """The next scripted turn."""

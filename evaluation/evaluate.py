@@ -28,6 +28,7 @@ from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judging import Referee
 from .matches import play_matches
+from .plan import make_plan
 from .table import headline, show_results
 
 MAX_FAILURE_FRACTION = 0.2
@@ -105,7 +106,9 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
         checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
+        planned = make_plan(config, task, client, checked).summary()
         with Run("run", folder, config, client.meter) as run, session(run, client):
+            run.summary["plan"] = planned
             learn(agent, steps, run, task)
             bundle = save(agent, task, run, config)
             Evaluation(config, client, bundle, *checked, trusted=True).play(run)
@@ -223,6 +226,8 @@ def report(run: Run, client: InferenceClient) -> None:
     if asked != trained:
         console.print(f"Mind: the policy was trained on `{trained}` and evaluated on `{asked}`.", soft_wrap=True)
     total = client.meter.total
-    spent = f"{total.paid:,} requests paid, {total.reused:,} reused, {total.completion_tokens:,} tokens"
+    planned = run.summary.get("plan")
+    bound = f" (planned: at most {planned['requests']:,})" if planned else ""
+    spent = f"{total.paid:,} requests paid{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
     console.print(f"{spent}{money}. Everything is in {run.folder}", soft_wrap=True, highlight=False, markup=False)

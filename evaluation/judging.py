@@ -58,11 +58,14 @@ class Referee:
     Args:
         name: The judge's name.
         judge: Who decides.
+
+    Attributes:
+        bench: The judge's seat, if it scores replies one by one.
     """
 
     def __init__(self, name: str, judge: Judge | PairwiseJudge) -> None:
         self.name = name
-        self._judge = judge
+        self.judge = judge
         self.bench = Bench(name, judge) if isinstance(judge, Judge) else None
         self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
 
@@ -73,8 +76,8 @@ class Referee:
             DuologueError: What no retry can mend.
         """
         a, b = contestant.turns[-1], baseline.turns[-1]
-        if isinstance(self._judge, PairwiseJudge):
-            return await self._by_comparison(self._judge, a, b)
+        if isinstance(self.judge, PairwiseJudge):
+            return await self._by_comparison(self.judge, a, b)
         return await self._by_scores(a, b)
 
     async def _by_scores(self, a: Turn, b: Turn) -> Match:
@@ -109,7 +112,7 @@ class Referee:
 
     async def aclose(self) -> None:
         """Closes the judge."""
-        await self._judge.aclose()
+        await self.judge.aclose()
 
 
 async def _compare(judge: PairwiseJudge, first: Turn, second: Turn) -> Preference | Failure:

@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 
 
+_GATHER_S = 0.004
+"""Where answers come thick, so long is waited for more that can share a commit and the way to the writer's thread."""
+
 _ROWS = 64
 """Answers in one statement, at most."""
 
@@ -103,6 +106,7 @@ class Cassette:
         self._writing = _Connection(self.path)  # another one, so that no reader waits for a commit
         self._gather = threading.Lock()
         self._pending: _Batch | None = None
+        self._crowded = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette")
 
     @staticmethod
@@ -169,9 +173,12 @@ class Cassette:
 
     def _flush(self, batch: _Batch) -> None:
         """Writes a batch; runs in the writer's thread, while the next batch gathers."""
+        if self._crowded:
+            time.sleep(_GATHER_S)
         with self._gather:
             if self._pending is batch:
                 self._pending = None
+        self._crowded = len(batch.rows) > 1
         try:
             self._write(batch)
         except (sqlite3.Error, OSError) as error:

@@ -19,6 +19,9 @@ class Judge(Protocol):
     own for every turn should have an attribute ``concurrent = True``: it then gets each turn alone and at once, any
     number of them under way together, and a quick verdict does not wait for a slow one.
 
+    A judge that asks an endpoint should say so by an attribute ``requests_per_turn``, or ``requests_per_pair`` if it compares
+    pairs, so that `duologue plan` counts it.
+
     A judge that can say nothing without a reference may have an attribute ``needs_reference = True``; an evaluation
     on scenarios that have none is then refused before anything is paid.
     """

@@ -111,14 +111,18 @@ class Reward:
             weights[key] = construct(Weighted, {k: own[k] for k in ("weight", "gate") if k in own}, f"judges.{key}")
         return construct(cls, options or {}, "reward", judges=built, weights=weights, registry=None)
 
+    @property
+    def requests_per_turn(self) -> int:
+        """Requests that judging one turn makes, if no verdict fails."""
+        return sum(getattr(bench.judge, "requests_per_turn", 0) for bench in self._benches.values())
+
     async def judge(self, turn: Turn) -> Judged:
         """Judges one turn; turns of other dialogues that wait at the same moment share the judges' batches.
 
         Raises:
             DuologueError: What no retry can mend.
         """
-        answers = await asyncio.gather(*(bench.score(turn) for bench in self._benches.values()))
-        verdicts: dict[str, Verdict] = dict(zip(self._benches, answers, strict=True))
+        verdicts = await self._verdicts(turn)
         for name, verdict in verdicts.items():
             if isinstance(verdict, Failure):
                 return Judged(None, verdicts, f"{name}: {verdict.error}")
@@ -136,6 +140,14 @@ class Reward:
         if not math.isfinite(value):
             return Judged(None, verdicts, f"the reward is {value}")
         return Judged(float(value), verdicts)
+
+    async def _verdicts(self, turn: Turn) -> dict[str, Verdict]:
+        benches = self._benches.values()
+        if len(benches) == 1:  # one judge needs no tasks
+            answers = [await bench.score(turn) for bench in benches]
+        else:
+            answers = await asyncio.gather(*(bench.score(turn) for bench in benches))
+        return dict(zip(self._benches, answers, strict=True))
 
     async def aclose(self) -> None:
         """Closes every judge."""

@@ -85,6 +85,7 @@ class LLMJudge:
     """
 
     concurrent = True  # a call a turn
+    requests_per_turn = 1
 
     def __init__(self, context: JudgeContext, prompt: str = "", max_tokens: int = 256) -> None:
         self._client = context.client

@@ -2,13 +2,10 @@
 
 import json
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
 from duologue import __version__
 from duologue.envs import load_scenarios
@@ -16,40 +13,6 @@ from duologue.evaluation import win_rate
 from duologue.evaluation.evaluate import evaluate, train_and_evaluate
 from duologue.inference.errors import ConfigError, DuologueError
 from duologue.plugins import Failure, Score, hookimpl, plugins
-from duologue.plugins.publish import publish
-
-SHRUNK = [
-    "inference.assistant.model=fake",
-    "inference.assistant.max_retries=0",
-    "env.limit=4",
-    "evaluation.limit=3",
-    "evaluation.repeats=2",
-    "evaluation.baseline_repeats=1",
-    "interface.n=3",
-    "encoder=hashing",
-    "encoder.dim=16",
-    "~judges.reference",
-    "judge@evaluation.judge=length",
-    "agent.total_timesteps=16",
-    "agent.n_envs=4",
-    "agent.n_steps=2",
-    "agent.batch_size=4",
-    "agent.n_epochs=1",
-]
-
-
-def shipped(command: str, url: str, folder: Path, *overrides: str) -> dict[str, Any]:
-    publish(plugins())
-    where = [f"inference.assistant.base_url={url}", f"inference.cassette.path={folder / 'cassette.sqlite'}"]
-    with initialize_config_module("duologue.conf", version_base="1.3"):
-        config = compose(command, [*SHRUNK, *where, *overrides])
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-
-
-@pytest.fixture
-def configured(server, tmp_path) -> Callable[..., dict[str, Any]]:
-    """The shipped configuration of a command, shrunk, for this test's server: `configured("run", "seed=1")`."""
-    return lambda command, *overrides: shipped(command, server.url, tmp_path, *overrides)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -152,7 +115,7 @@ def test_the_screen_ends_with_the_result_its_cost_and_its_place(configured, tmp_
     assert headline.startswith("The trained policy is ")
     assert f"it wins {own['win_rate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of 6 held-out matches" in headline
     paid = read(tmp_path / "runs" / "shown")["requests"]["paid"]
-    assert last.startswith(f"{paid} requests paid, ")
+    assert last.startswith(f"{paid} requests paid (planned: at most {paid}), ")
     assert last.endswith(f"Everything is in {tmp_path / 'runs' / 'shown'}")
 
 

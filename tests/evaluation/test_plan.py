@@ -1,0 +1,132 @@
+"""What a plan says is what a run then asks for: exactly where nothing depends on the actions, else never more."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from duologue.agents.train import build_task
+from duologue.envs import Scenario
+from duologue.evaluation.evaluate import check, train_and_evaluate
+from duologue.evaluation.plan import Planner, branches, make_plan, show_plan
+from duologue.inference import Endpoint, InferenceClient, Price, Sampling
+
+
+@pytest.fixture
+def planner(make_task, endpoint):
+    def make(interface="select", turns=1, **parts):
+        scenarios = [Scenario(f"s-{i}", "train", ("Hello there.",) * turns) for i in range(3)]
+        priced = Endpoint(
+            endpoint.base_url, "m", sampling=Sampling(max_tokens=10), price=Price(0.5, 1e6 / 1000, 1e6 / 100)
+        )
+        task = make_task(interface=interface, scenarios=scenarios, endpoints={"assistant": priced}, system="", **parts)
+        return Planner(task, {"assistant": priced}, None)
+
+    return make
+
+
+@pytest.fixture
+def planned(configured, tmp_path):
+    """The configuration of a small run on dialogues of so many turns, and its plan."""
+
+    def make(interface, turns):
+        lines = [
+            json.dumps({"id": f"{split}-{i}", "split": split, "user": [f"Hello {i}, {split}.", "And then?"][:turns]})
+            for split in ("train", "test")
+            for i in range(3)
+        ]
+        (tmp_path / "own.jsonl").write_text("\n".join(lines))
+        settings = configured("run", f"env.scenarios={tmp_path / 'own.jsonl'}")
+        if interface == "strategy":
+            settings["interface"] = {"name": "strategy", "directives": ["", "Be brief.", "Be kind."]}
+        client = InferenceClient.from_settings(settings["inference"])
+        made = make_plan(settings, build_task(settings, client), client, check(settings, client))
+        client.close()
+        return settings, made
+
+    return make
+
+
+def requests(needs):
+    return {(need.phase, need.role): need.requests for need in needs if need.requests}
+
+
+def test_one_turn_of_candidates_is_paid_once_for_each_scenario_and_draw(planner):
+    """Three scenarios, four candidates each, however many episodes are played."""
+    assert requests(planner().training(300, 0)) == {("training", "assistant"): 12}
+    assert requests(planner(draws=2).training(300, 0)) == {("training", "assistant"): 24}
+    assert requests(planner(draws=None).training(300, 0)) == {("training", "assistant"): 1200}
+    assert requests(planner().training(2, 0)) == {("training", "assistant"): 8}
+
+
+def test_later_turns_have_a_history_for_every_sequence_of_actions(planner):
+    """Per scenario 4 requests at first, 4 for each of the 4 histories, 4 for each of the 16: 84; of 3 scenarios 252."""
+    assert requests(planner(turns=3).training(3000, 1)) == {
+        ("training", "assistant"): 252,
+        ("training", "judge"): 252,
+    }
+
+
+def test_strategies_are_one_request_for_every_action(planner):
+    assert requests(planner({"name": "strategy", "directives": ["", "a", "b"]}).training(300, 1)) == {
+        ("training", "assistant"): 9,
+        ("training", "judge"): 9,
+    }
+    assert branches(planner({"name": "strategy", "directives": ["", "a", "b"]}).interface) == 3
+
+
+def test_a_truncated_dialogue_looks_one_turn_ahead(planner):
+    assert requests(planner(turns=3, max_turns=1, draws=None).training(10, 0)) == {("training", "assistant"): 80}
+
+
+def test_the_evaluation_shares_candidates_and_pays_for_baselines(planner):
+    made = planner()
+    needs = made.evaluation(made.task.scenarios, ("policy", "constants", "random", "oracle"), 2, 3, None)
+    assert requests(needs) == {("evaluation", "assistant"): 24, ("evaluation", "baseline"): 18}
+
+
+def test_a_referee_that_asks_is_counted(planner):
+    class Pointwise:
+        requests_per_turn = 1
+
+    class Pairwise:
+        requests_per_pair = 1
+
+    made = planner()
+    counted = requests(made.evaluation(made.task.scenarios, ("policy", "random"), 1, 3, Pointwise()))
+    assert counted[("evaluation", "judge")] == 3 * (2 + 3)
+    counted = requests(made.evaluation(made.task.scenarios, ("policy", "random"), 1, 3, Pairwise()))
+    assert counted[("evaluation", "judge")] == 3 * 2 * 3 * 2
+
+
+def test_tokens_and_money_grow_as_dialogues_do(planner):
+    """12 bytes a user turn at 1/4 token each, 10 tokens an answer: prompts of 3, 16, 29 tokens, four times each."""
+    rows = {turns: rest for turns, *rest in planner(turns=3).growth(3)}
+    assert rows[1] == [4, pytest.approx(4 * (3 + 10)), 2.0, pytest.approx(4 * (3 / 1000 + 10 / 100))]
+    assert rows[3][0] == 12
+    assert rows[3][1] == pytest.approx(4 * (3 + 16 + 29) + 12 * 10)
+
+
+@pytest.mark.parametrize("interface", ["select", "strategy"])
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_run_never_asks_for_more_than_was_planned(tmp_path, server, planned, interface, turns, capsys):
+    """And for exactly as much where the candidates do not depend on any action and every scenario is played."""
+    settings, made = planned(interface, turns)
+    train_and_evaluate(settings, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["plan"] == made.summary()
+    assert summary["spent"]["requests"] <= made.summary()["requests"]
+    assert summary["spent"]["tokens"] <= made.summary()["tokens"] * 3  # lengths are assumed, counts are not
+    if (interface, turns) == ("select", 1):
+        assert summary["spent"]["requests"] == made.summary()["requests"] == len(server.requests)
+    assert "(planned: at most" in capsys.readouterr().out
+
+
+def test_the_plan_fits_a_narrow_terminal(planned):
+    _, made = planned("select", 1)
+    console = Console(width=80, record=True, file=io.StringIO())
+    show_plan(made, console)
+    shown = console.export_text()
+    assert "…" not in shown.partition("Lengths")[0]
+    assert "Lengths are assumed" in shown
