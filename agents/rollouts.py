@@ -20,6 +20,9 @@ from ..inference.errors import RunStopped, TooManyFailures
 from .played import Played
 from .stage import Act, Event, Stage
 
+_GATHER_S = 0.005
+"""The main thread looks at events in batches: each time that it wakes, the loop's thread has to wait for it."""
+
 OnStep = Callable[[Played, Transition], bool]
 
 
@@ -190,9 +193,10 @@ class Collector:
             self._watch(event.failed)
 
     def _events(self) -> list[Event]:
-        """Waits for the first event and takes along all others that are there."""
+        """Waits for the first event and takes along all others that come soon after."""
         began = time.perf_counter()
         items = [self._sink.get()]
+        time.sleep(_GATHER_S)
         self.timing.wait_s += time.perf_counter() - began
         while not self._sink.empty():
             items.append(self._sink.get())

@@ -26,6 +26,9 @@ from .played import Played
 
 T = TypeVar("T")
 
+_REST = 8.0
+"""Times as long as a forward pass took, before the next one: at 570 turns a second they took 15% of the time without."""
+
 
 class Act(Protocol):
     """Chooses actions for the dialogues that are ready; called on the loop's thread."""
@@ -83,7 +86,9 @@ class Stage:
         self._rollout = 0
         self._waiting: list[tuple[Played, Observation, asyncio.Future[Any]]] = []
         self._act: Act | None = None
-        self._act_is_due = False
+        self._due: asyncio.Handle | None = None
+        self._resting = False
+        self._rest_until = 0.0
         self._cancelling = False
         self._occupied = Occupancy()
         self.forward_s = 0.0
@@ -204,13 +209,24 @@ class Stage:
         return await decision
 
     def _act_soon(self) -> None:
-        """One forward pass serves all dialogues that become ready in the same round of the loop."""
-        if self._waiting and self._act is not None and not self._act_is_due:
-            self._act_is_due = True
-            asyncio.get_running_loop().call_soon(self._decide)
+        """One forward pass serves all dialogues that become ready in the same round of the loop.
+
+        Under load it serves those of several rounds: after a pass the next one waits for some times as long as that took,
+        unless nothing else is going on.
+        """
+        if not self._waiting or self._act is None:
+            return
+        loop = asyncio.get_running_loop()
+        rest_s = self._rest_until - time.perf_counter() if self._occupied.count else 0.0
+        if self._due is not None and rest_s <= 0 and self._resting:
+            self._due.cancel()
+            self._due = None
+        if self._due is None:
+            self._resting = rest_s > 0
+            self._due = loop.call_later(rest_s, self._decide) if self._resting else loop.call_soon(self._decide)
 
     def _decide(self) -> None:
-        self._act_is_due = False
+        self._due = None
         if self._act is None:
             return
         waiting, self._waiting = self._waiting, []
@@ -228,7 +244,9 @@ class Stage:
         except Exception as error:  # noqa: BLE001  (raised again on the main thread)
             self._stop()
             self._sink.put(error)
-        self.forward_s += time.perf_counter() - began
+        now = time.perf_counter()
+        self.forward_s += now - began
+        self._rest_until = now + _REST * (now - began)
 
     def _noise(self, played: Played) -> npt.NDArray[np.float64]:
         key = [self._seed, played.episode.number, len(played.actions)]
@@ -236,10 +254,14 @@ class Stage:
 
 
 class Occupancy:
-    """Σ seconds in which slots were occupied: the integral of their number over time."""
+    """Σ seconds in which slots were occupied: the integral of their number over time.
+
+    Attributes:
+        count: How many are occupied now.
+    """
 
     def __init__(self) -> None:
-        self._count, self._seconds, self._since = 0, 0.0, time.perf_counter()
+        self.count, self._seconds, self._since = 0, 0.0, time.perf_counter()
         self._nobody: asyncio.Event | None = None
 
     def restart(self) -> None:
@@ -254,14 +276,14 @@ class Occupancy:
     def change(self, by: int) -> None:
         """So many slots more, or less, are occupied from now on."""
         now = time.perf_counter()
-        self._seconds += self._count * (now - self._since)
+        self._seconds += self.count * (now - self._since)
         self._since = now
-        self._count += by
-        if self._count == 0 and self._nobody is not None:
+        self.count += by
+        if self.count == 0 and self._nobody is not None:
             self._nobody.set()
 
     async def nobody(self) -> None:
         """Waits until no slot is occupied."""
         self._nobody = asyncio.Event()
-        if self._count:
+        if self.count:
             await self._nobody.wait()

@@ -4,7 +4,7 @@ Dialogues of three turns, one generation and one LLM judge call a turn, both wit
 sigma 1, over HTTP to the simulated endpoint; interface `strategy`, the default encoder, the cassette in its default mode
 `record` on a fresh file. Utilisation is the sum of the latencies that fall into a rollout over its length times the
 number of dialogues, by the endpoint's own record; the column `model` is what a client that costs nothing would reach.
-`exact` and `ahead` are `DialoguePPO` (`ahead` with `max_ahead_episodes` of four times the dialogues), `lock-step` is plain
+`exact` and `ahead` are `DialoguePPO` (`ahead` with `max_ahead_episodes` of eight times the dialogues), `lock-step` is plain
 Stable-Baselines3 `PPO` on our `DialogueVecEnv`, `DummyVecEnv` is theirs and `AsyncVectorEnv` Gymnasium's with a process per
 dialogue, both over `DialogueEnv` for a few steps without a policy. `learn` also counts the updates between rollouts. Of
 the rollouts that run ahead neither the first counts nor the last, which begins nothing that it will not use.

@@ -77,7 +77,7 @@ def ppo(case: dict[str, Any], scheme: str) -> dict[str, Any]:
         agent: Any = PPO("MultiInputPolicy", env, **options)
     else:
         if scheme == "ahead":
-            options["max_ahead_episodes"] = 4 * slots
+            options["max_ahead_episodes"] = 8 * slots
         agent = DialoguePPO("MultiInputPolicy", env, **options)
         agent.mean_length = float(TURNS)  # known here; otherwise the first rollout is thrice as long
     clock = Clock()
