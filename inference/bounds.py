@@ -57,7 +57,6 @@ class Bounds:
     def __enter__(self) -> None:
         """A call begins."""
         self._under_way += 1
-        self.retries.calls += 1
 
     def __exit__(self, *error: object) -> None:
         self._under_way -= 1

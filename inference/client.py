@@ -134,8 +134,9 @@ class InferenceClient:
         def read(raw: bytes, latency_s: float, reused: bool) -> Completion:
             return read_completion(raw, endpoint, logprobs=logprobs, latency_s=latency_s, reused=reused)
 
-        completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
-        self.meter.count(role, completion)
+        with self.bounds:
+            completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
+            self.meter.count(role, completion)
         return completion
 
     async def embed(
@@ -156,11 +157,12 @@ class InferenceClient:
         def read(raw: bytes, latency_s: float, reused: bool) -> tuple[list[list[float]], int, bool]:
             return (*read_embeddings(raw, endpoint, texts), reused)
 
-        vectors, tokens, reused = await self._ask(endpoint, "/embeddings", body, 0, role, read)
-        if reused:
-            self.meter.count_reused(role)
-        else:
-            self.meter.count_embeddings(role, tokens, endpoint.price.cost_usd(tokens, 0))
+        with self.bounds:
+            vectors, tokens, reused = await self._ask(endpoint, "/embeddings", body, 0, role, read)
+            if reused:
+                self.meter.count_reused(role)
+            else:
+                self.meter.count_embeddings(role, tokens, endpoint.price.cost_usd(tokens, 0))
         return np.asarray(vectors, np.float32)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -248,20 +250,20 @@ class InferenceClient:
         """Asks until the answer can be read, within the endpoint's retries and its deadline."""
         account = self.bounds.account(endpoint, role, body, content)
         began, attempt = time.monotonic(), 0
-        with self.bounds:
-            while True:
-                try:
-                    raw, latency_s = await self._transport.post(endpoint, path, content, role, account)
-                    return raw, latency_s, read(raw, latency_s, False)
-                except RunStopped as reason:
-                    self.stop(reason)
+        self.bounds.retries.calls += 1
+        while True:
+            try:
+                raw, latency_s = await self._transport.post(endpoint, path, content, role, account)
+                return raw, latency_s, read(raw, latency_s, False)
+            except RunStopped as reason:
+                self.stop(reason)
+                raise
+            except Unreadable:
+                over = time.monotonic() - began > endpoint.deadline_s
+                if attempt == endpoint.max_retries or over or not self.bounds.retries.take():
                     raise
-                except Unreadable:
-                    over = time.monotonic() - began > endpoint.deadline_s
-                    if attempt == endpoint.max_retries or over or not self.bounds.retries.take():
-                        raise
-                    await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
-                    attempt += 1
+                await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
+                attempt += 1
 
     async def _once(
         self,
