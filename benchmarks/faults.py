@@ -53,7 +53,7 @@ class Marked:
 
     async def score(self, batch: Sequence[Turn]) -> list[Score]:
         """One score per turn."""
-        return [Score(float(turn.reply.split()[-1:] == [expected(list(turn.messages))])) for turn in batch]  # type: ignore[arg-type]
+        return [Score(float(turn.reply.split()[-1:] == [expected(list(turn.messages))])) for turn in batch]
 
     async def aclose(self) -> None:
         """Holds nothing."""

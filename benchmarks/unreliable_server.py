@@ -16,7 +16,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -117,9 +117,11 @@ class _Closed(Exception):
     """The server hangs up."""
 
 
-def _status(status: int, *headers: str, body: bytes | None = None, kind: str = "application/json") -> Any:
+def _status(
+    status: int, *headers: str | Callable[[], str], body: bytes | None = None, kind: str = "application/json"
+) -> Any:
     async def fault(request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        made = [header() if callable(header) else header for header in headers]
+        made = [header if isinstance(header, str) else header() for header in headers]
         writer.write(http(status, said(f"status {status}") if body is None else body, *made, kind=kind))
 
     return fault
