@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from duologue.envs import Dialogue, DialogueEnv, Episode, EpisodeFailed, Scenario
-from duologue.inference import CallFailed, DuologueError, Encoder, EndpointRefused
+from duologue.envs.dialogue import TurnDeadline
+from duologue.inference import CallFailed, ConfigError, DuologueError, Encoder, EndpointRefused
 from duologue.plugins import Abstain, Failure, Reward, Score
 
 BROKEN = (500, {"error": {"message": "out of order"}})
@@ -368,6 +369,27 @@ def test_a_failing_encoder_fails_the_episode_and_the_next_reset_works(make_task,
     env.reset(seed=0)
     encoder.broken = True
     assert_failed(env.step(0), "encoder", "encoder")
+
+
+@pytest.mark.parametrize("interface", ["select", "strategy"])
+def test_a_turn_that_takes_too_long_ends_the_dialogue_and_is_no_reward(server, make_task, interface):
+    env = DialogueEnv(make_task(interface=interface, turn_deadline_s=0.2))
+    server.delay_s = lambda body: 0.0 if interface == "select" else 5.0
+    env.reset(seed=0)
+    if interface == "select":
+        env.task.client.run(env.task.client.idle())
+        assert env.step(0)[1] > 0  # in time
+        server.delay_s = lambda body: 5.0
+        with pytest.raises(TurnDeadline, match=r"deadline: the turn took longer than `env.turn_deadline_s=0.2`"):
+            env.reset()
+    else:
+        assert_failed(env.step(0), "deadline", "longer than")
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+def test_a_deadline_that_nobody_can_keep_is_refused(make_task, limit):
+    with pytest.raises(ConfigError, match=r"`env.turn_deadline_s` must be above 0, or null"):
+        make_task(turn_deadline_s=limit)
 
 
 def test_a_failed_episode_travels_between_processes():

@@ -354,3 +354,43 @@ def test_who_goes_away_while_an_answer_is_kept_takes_nothing_with_them(cassette)
     asyncio.run(main())
     cassette.close()
     assert cassette.find(Cassette.key({"i": 1})[0]).body == b"answer"
+
+
+FULL = """
+import asyncio, os, resource, signal, sys
+from duologue.inference import Cassette, CassetteError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing beyond the limit is then an error, as on a full disk
+cassette = Cassette(sys.argv[1])
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    kept = 0
+    try:
+        while True:
+            await cassette.keep(*cassette.key({"i": kept}), os.urandom(20_000), 0.5)
+            kept += 1
+    except CassetteError as error:
+        print(kept)
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await cassette.keep(*cassette.key({"i": "later"}), b"there is room again", 0.5)
+    cassette.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_full_disk_is_an_error_with_the_cure_and_what_was_kept_stays(tmp_path):
+    path = tmp_path / "c.sqlite"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60)
+    kept, said = done.stdout.splitlines()
+    assert int(kept) > 3, done.stderr
+    assert "cannot be written" in said
+    assert "inference.cassette.mode=off" in said
+    cassette = Cassette(path, "replay")
+    assert len(cassette) == int(kept) + 1
+    assert all(len(find(cassette, {"i": i}).body) == 20_000 for i in range(int(kept)))
+    assert find(cassette, {"i": "later"}).body == b"there is room again"
+    cassette.close()
