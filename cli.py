@@ -41,6 +41,12 @@ COMMANDS: Mapping[str, Command] = {
     ),
 }
 
+WITHOUT_CONFIGURATION: Mapping[str, str] = {
+    "judges": "list the judges that rewards and evaluations can use",
+    "cassette": "look at the answers that were paid for, copy or remove them",
+}
+"""Commands that compose no configuration, and what they do."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with the status that the module's docstring gives."""
@@ -65,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         from .inference.errors import near_miss
 
-        _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, 'cassette', 'judges'])}")
+        _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, *WITHOUT_CONFIGURATION])}")
     resumed = [argument for argument in arguments if argument.startswith("resume=")]
     if resumed:
         changes = [argument for argument in arguments[1:] if argument not in resumed]
@@ -79,9 +85,8 @@ def usage() -> str:
     lines = ["usage: duologue COMMAND [name=value …]", ""]
     for name, command in COMMANDS.items():
         lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
-    lines += ["  judges     list the judges that rewards and evaluations can use"]
-    lines += ["  cassette   look at the answers that were paid for, copy or remove them", ""]
-    lines += ["`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
+    lines += [f"  {name:<10} {summary}" for name, summary in WITHOUT_CONFIGURATION.items()]
+    lines += ["", "`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
     lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,11 +46,15 @@ class Sampling:
 
     def body(self, sample_index: int) -> dict[str, Any]:
         """The request's fields for one sample, absent ones left out."""
+        if self.seed is None or "seed" in self.extra:
+            return dict(self._fields)
+        return self._fields | {"seed": self.seed + sample_index}
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        """The fields of the first sample."""
         values: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
-        if self.seed is not None:
-            values["seed"] = self.seed + sample_index
-        if self.stop:
-            values["stop"] = list(self.stop)
+        values |= {"seed": self.seed, "stop": self.stop or None}
         return {name: value for name, value in values.items() if value is not None} | dict(self.extra)
 
 
@@ -160,15 +165,18 @@ class Endpoint:
             raise EndpointRefused(
                 f"the key in `{self.api_key_env}` holds a character that no request can carry: copy it again"
             )
-        if key:
-            return key
-        if urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
-            return NO_KEY
+        if key or _on_this_machine(self.base_url):
+            return key or NO_KEY
         raise EndpointRefused(
             f"no API key for {self.base_url}: the environment variable `{self.api_key_env}` is not set. "
             f"Run `export {self.api_key_env}=…`, or set `api_key_env` to the variable that holds the key, "
             "or to null for a server without keys"
         )
+
+
+@lru_cache
+def _on_this_machine(base_url: str) -> bool:
+    return urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference") -> dict[str, Endpoint]:

@@ -114,7 +114,7 @@ def test_sampling_leaves_out_what_is_not_set():
         "temperature": 0.0,
         "top_p": 0.5,
         "max_tokens": 3,
-        "stop": ["\n"],
+        "stop": ("\n",),
     }
 
 
@@ -132,9 +132,8 @@ def test_sampling_keeps_no_hold_of_the_callers_values():
     sampling = Sampling(extra=extra, stop=stop)
     extra["top_k"] = 6
     stop.append("b")
-    assert sampling.body(0) == {"stop": ["a"], "top_k": 5}
-    sampling.body(0)["stop"].append("c")
-    assert sampling.body(0)["stop"] == ["a"]
+    sampling.body(0)["top_k"] = 7
+    assert sampling.body(0) == {"stop": ("a",), "top_k": 5}
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_tokens", 0), ("max_tokens", -1), ("temperature", -0.1)])
