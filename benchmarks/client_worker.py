@@ -30,8 +30,12 @@ Run = Callable[[Coroutine[Any, Any, dict[str, float]]], dict[str, float]]
 
 
 def duologue(base_url: str, recording: bool) -> tuple[Call, Run]:
-    """`InferenceClient.chat`; equal requests would share one answer, so each has an index of its own."""
+    """`InferenceClient.chat` as training and evaluation run it, with the garbage collector calmed.
+
+    Equal requests would share one answer, so each has an index of its own.
+    """
     from duologue.inference import Cassette, Endpoint, InferenceClient, Sampling
+    from duologue.inference.garbage import calm_collection
 
     folder = tempfile.mkdtemp(prefix="duologue-bench-")
     client = InferenceClient(Cassette(f"{folder}/cassette.sqlite") if recording else None)
@@ -43,7 +47,11 @@ def duologue(base_url: str, recording: bool) -> tuple[Call, Run]:
         answer = await client.chat(endpoint, MESSAGES, sample_index=next(index), logprobs=logprobs, top_logprobs=top)
         return answer.text, answer.logprobs[-1].logprob if answer.logprobs else 0.0
 
-    return call, client.run
+    def run(coroutine: Coroutine[Any, Any, dict[str, float]]) -> dict[str, float]:
+        with calm_collection():
+            return client.run(coroutine)
+
+    return call, run
 
 
 def openai(base_url: str) -> tuple[Call, Run]:

@@ -41,6 +41,8 @@ def section(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     for note in result.get("notes", ()):
         lines += ["", note]
+    for bar, reason in result.get("missed", {}).items():
+        lines += ["", f"**Missed:** `{bar.removeprefix('max_')}`. {reason}"]
     lines += ["", f"`{result['command']}` on {result['machine']}; {versions}.", ""]
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
@@ -128,20 +129,20 @@ class Route:
         Raises:
             httpx2.RequestError: If there is no whole answer.
         """
-        bound = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
+        body, bound = aiohttp.BytesPayload(content), _bound(timeout_s)
         try:
             response = await self._session.post(
-                self._url, data=aiohttp.BytesPayload(content), allow_redirects=False, timeout=bound, proxy=self._proxy
+                self._url, data=body, allow_redirects=False, timeout=bound, proxy=self._proxy
             )
             if (response.content_length or 0) > MOST_BYTES:
                 response.close()
                 raise httpx2.RemoteProtocolError(f"the answer has {response.content_length:,} bytes")
-            body = await response.read()  # at its end the connection is free again; if it fails, it is closed
+            read = await response.read()  # at its end the connection is free again; if it fails, it is closed
         except aiohttp.InvalidURL as error:
             raise httpx2.InvalidURL(str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _foreign(error) from error
-        return Answer(response.status, response.raw_headers, body)
+        return Answer(response.status, response.raw_headers, read)
 
     def __enter__(self) -> Self:
         self._users += 1
@@ -159,6 +160,11 @@ class Route:
         self._retired = True
         if not self._users:
             self._session.detach()
+
+
+@lru_cache(maxsize=64)
+def _bound(timeout_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
 
 
 def _request_class(prepared: CIMultiDict[str]) -> type[aiohttp.ClientRequest]:
