@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
@@ -19,8 +18,10 @@ import httpx2
 from multidict import CIMultiDict
 from yarl import URL
 
-_CONNECT_S = 60.0
-"""Seconds to connect; generous, because a busy loop must not be mistaken for a dead server."""
+from .deadlines import Deadlines
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=60.0)
+"""Generous to connections, because a busy loop must not be mistaken for a dead server; the whole has a `Limit`."""
 
 _KEEPALIVE_S = 30.0
 """Idle seconds after which a connection is dropped. One that the server closes first is noticed and not used again."""
@@ -64,6 +65,7 @@ class Wire:
         self._secure = url.startswith("https:")
         self.proxy = _environment_proxy(url) if trust_env else None
         self._connector: aiohttp.TCPConnector | None = None
+        self._deadlines = Deadlines()
 
     @property
     def can_carry(self) -> bool:
@@ -82,7 +84,7 @@ class Wire:
             self._connector = aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEPALIVE_S, ssl=certificates, ttl_dns_cache=60
             )
-        return Route(self._connector, url, headers, self.proxy)
+        return Route(self._connector, self._deadlines, url, headers, self.proxy)
 
     async def aclose(self) -> None:
         """Closes all connections; routes made later open new ones."""
@@ -96,14 +98,21 @@ class Route:
 
     Args:
         connector: The pool of connections; not closed here.
+        deadlines: Who watches the time.
         url: Where to.
         headers: All of them but those that frame the message.
         proxy: The proxy's address, if there is one.
     """
 
     def __init__(
-        self, connector: aiohttp.TCPConnector, url: URL, headers: Iterable[tuple[str, str]], proxy: str | None = None
+        self,
+        connector: aiohttp.TCPConnector,
+        deadlines: Deadlines,
+        url: URL,
+        headers: Iterable[tuple[str, str]],
+        proxy: str | None = None,
     ) -> None:
+        self._deadlines = deadlines
         self._url = url
         self._proxy = proxy
         self._users = 0
@@ -114,6 +123,7 @@ class Route:
             connector_owner=False,
             request_class=_request_class(prepared),
             cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_TIMEOUT,
             read_bufsize=_READ_BUFFER_BYTES,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
@@ -129,20 +139,19 @@ class Route:
         Raises:
             httpx2.RequestError: If there is no whole answer.
         """
-        body, bound = aiohttp.BytesPayload(content), _bound(timeout_s)
+        data = aiohttp.BytesPayload(content)
         try:
-            response = await self._session.post(
-                self._url, data=body, allow_redirects=False, timeout=bound, proxy=self._proxy
-            )
-            if (response.content_length or 0) > MOST_BYTES:
-                response.close()
-                raise httpx2.RemoteProtocolError(f"the answer has {response.content_length:,} bytes")
-            read = await response.read()  # at its end the connection is free again; if it fails, it is closed
+            with self._deadlines.limit(timeout_s):
+                response = await self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy)
+                if (response.content_length or 0) > MOST_BYTES:
+                    response.close()
+                    raise httpx2.RemoteProtocolError(f"the answer has {response.content_length:,} bytes")
+                body = await response.read()  # at its end the connection is free again; if it fails, it is closed
         except aiohttp.InvalidURL as error:
             raise httpx2.InvalidURL(str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _foreign(error) from error
-        return Answer(response.status, response.raw_headers, read)
+        return Answer(response.status, response.raw_headers, body)
 
     def __enter__(self) -> Self:
         self._users += 1
@@ -160,11 +169,6 @@ class Route:
         self._retired = True
         if not self._users:
             self._session.detach()
-
-
-@lru_cache(maxsize=64)
-def _bound(timeout_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_S)
 
 
 def _request_class(prepared: CIMultiDict[str]) -> type[aiohttp.ClientRequest]:

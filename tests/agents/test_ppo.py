@@ -16,6 +16,7 @@ from duologue.inference import ConfigError
 from duologue.plugins import Reward, Score
 
 OPTIONS = {"n_steps": 4, "batch_size": 8, "n_epochs": 2, "device": "cpu"}
+BROKEN = (500, {"error": {"message": "out of order"}})
 
 
 class Likes:
@@ -218,3 +219,18 @@ def test_the_shell_follows_stable_baselines3s_conventions(make_task, scenarios):
     assert all(info["TimeLimit.truncated"] and info["episode"]["l"] == 2 for info in infos)
     assert infos[0]["terminal_observation"].keys() == observation.keys()
     assert env.reset_infos[0]["episode_number"] == 2
+
+
+def test_a_failed_turn_on_the_shell_is_bootstrapped_and_counted(make_task, server, scenarios):
+    env, answer = DialogueVecEnv(2, make_task(scenarios=scenarios[6:], max_turns=2)), server.answer
+    env.seed(3)
+    env.reset()
+    server.answer = lambda body: BROKEN if "Hello 1." in body["messages"][1]["content"] else answer(body)
+    _, rewards, dones, infos = env.step(np.zeros(2, int))
+    failed = [i for i in range(2) if "failure" in infos[i]]
+    assert len(failed) == 1
+    assert dones.tolist() == [i in failed for i in range(2)]
+    assert rewards[failed[0]] == 0  # a NaN would spoil the whole batch; with the truncation its target is γV(s)
+    assert infos[failed[0]]["TimeLimit.truncated"]
+    assert infos[failed[0]]["failure_cause"] == "assistant"
+    assert env.failures == {"assistant": 1}
