@@ -6,9 +6,7 @@ duologue train -m seed=1,2,3
 
 from __future__ import annotations
 
-import csv
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Any
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import CSVOutputFormat, Logger, configure
 from stable_baselines3.common.utils import set_random_seed
 
 from ..envs.interfaces import make_interface
@@ -35,6 +32,7 @@ from ..plugins.run_folder import Run, versions
 from ..plugins.session import session
 from .bundle import NETWORKS, network_name, save_bundle
 from .checkpoint import read_checkpoint, write_checkpoint
+from .curves import open_curves
 from .ppo import DialoguePPO
 from .vec_env import DialogueVecEnv
 
@@ -167,7 +165,7 @@ def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
     """
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
-    agent.set_logger(_logger(run.folder, agent.num_timesteps))
+    agent.set_logger(open_curves(run.folder, agent.num_timesteps))
     rewards: list[float] = notes.get("rewards", [])
     try:
         with ProgressLine("training", steps, task.client.meter) as line:
@@ -192,20 +190,6 @@ def _learnt(agent: DialoguePPO, rewards: Sequence[float]) -> dict[str, Any]:
         "reward_last": rewards[-1] if rewards else None,
         **bias,
     }
-
-
-def _logger(folder: Path, timesteps: int) -> Logger:
-    """A logger that keeps the rows of ``progress.csv`` up to so many timesteps; others will be written again."""
-    path, rows = folder / "progress.csv", []
-    if timesteps and path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: json.loads(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    logger = configure(str(folder), ["csv", "tensorboard"])
-    table = next(output for output in logger.output_formats if isinstance(output, CSVOutputFormat))
-    for row in rows:
-        if row.get("time/total_timesteps", 0) <= timesteps:
-            table.write(row, dict.fromkeys(row, ()))
-    return logger
 
 
 def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) -> Path:

@@ -155,8 +155,8 @@ class Books(BaseCallback):
         progress(f"{self.transitions} transitions, {self.memory[-1]:.0f} MB")
 
 
-def kills(count: int, folder: Path) -> dict[str, Any]:
-    """Kills a run in replay and resumes it, again and again."""
+def kills(count: int, timesteps: int, longest_s: float, folder: Path) -> dict[str, Any]:
+    """Kills a run in replay and resumes it, again and again, each time within `longest_s`."""
     server = Server(0.0)
     own = [{"id": f"{s}-{i}", "split": s, "user": f"Question {i} of {s}?"} for s in ("train", "test") for i in range(8)]
     (folder / "own.jsonl").write_text("\n".join(map(json.dumps, own)))
@@ -168,7 +168,7 @@ def kills(count: int, folder: Path) -> dict[str, Any]:
         "encoder=hashing",
         "~judges.reference",
         "judge@evaluation.judge=length",
-        "agent.total_timesteps=20000",
+        f"agent.total_timesteps={timesteps}",
         "agent.n_envs=8",
         "agent.n_steps=32",
     ]
@@ -182,15 +182,14 @@ def kills(count: int, folder: Path) -> dict[str, Any]:
         process = start(folder, options)
         run = newest(folder, process)
         while process.poll() is None and killed < count:
-            time.sleep(rng.uniform(0.0, 6.0))
+            time.sleep(rng.uniform(0.0, longest_s))
             if process.poll() is None:
                 process.kill()
                 process.wait()
                 killed += 1
                 progress(f"killed {killed} times")
                 process = start(folder, [f"resume={run}"])
-        process.wait()
-        if outcome(run) != undisturbed:
+        if process.wait() or outcome(run) != undisturbed:
             return {"identical_after_kills": 0.0, "kills/all/kills": killed}
         same += 1
     return {"identical_after_kills": 1.0, "kills/all/kills": killed, "kills/all/runs": same}
@@ -201,7 +200,7 @@ COMMAND = [sys.executable, "-m", "duologue", "run"]
 
 def start(folder: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     """Starts the command."""
-    return subprocess.Popen([*COMMAND, *options], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([*COMMAND, *options], cwd=folder, stdout=subprocess.DEVNULL)
 
 
 def newest(folder: Path, process: subprocess.Popen[bytes]) -> Path:
@@ -232,8 +231,8 @@ def main() -> None:
     quick = arguments(__doc__ or "").quick
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory(prefix="duologue-bench-") as name:
-        figures = soak(512 if quick else 10_000, Path(name))
-        figures |= kills(1 if quick else 20, Path(name))
+        figures = soak(256 if quick else 10_000, Path(name))
+        figures |= kills(*((1, 2_000, 1.0) if quick else (20, 20_000, 6.0)), Path(name))
     report("faults", figures, BARS, quick=quick)
 
 

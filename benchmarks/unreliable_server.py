@@ -87,8 +87,8 @@ class Server:
                 headers = dict(line.lower().split(": ", 1) for line in head.strip().split("\r\n")[1:])
                 content = await reader.readexactly(int(headers["content-length"]))
                 await self._answer(content, writer)
-        except (OSError, asyncio.IncompleteReadError, _Closed):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, _Closed):
+            pass  # they hang up, or we, or the server ends
         finally:
             writer.close()
 
