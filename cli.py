@@ -41,11 +41,24 @@ COMMANDS: Mapping[str, Command] = {
     ),
 }
 
-WITHOUT_CONFIGURATION: Mapping[str, str] = {
-    "judges": "list the judges that rewards and evaluations can use",
-    "cassette": "look at the answers that were paid for, copy or remove them",
+WITHOUT_CONFIGURATION: Mapping[str, Command] = {
+    "judges": Command(
+        "list the judges that rewards and evaluations can use",
+        "duologue judges --json",
+        ".plugins.judges_command:run",
+    ),
+    "new-judge": Command(
+        "write a package with a judge of your own and its test",
+        "duologue new-judge politeness",
+        ".plugins.new_judge:run",
+    ),
+    "cassette": Command(
+        "look at the answers that were paid for, copy or remove them",
+        "duologue cassette stats",
+        ".inference.cassette_command:run",
+    ),
 }
-"""Commands that compose no configuration, and what they do."""
+"""Commands that compose no configuration."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,13 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"duologue {__version__}")  # noqa: T201
         sys.exit(0)
     name = arguments[0]
-    if name == "judges":
-        _guarded(_list_judges)
-        return
-    if name == "cassette":
-        from .inference.cassette_command import run
-
-        _guarded(lambda: run(arguments[1:]))
+    if name in WITHOUT_CONFIGURATION:
+        _guarded(lambda: _function(WITHOUT_CONFIGURATION[name].target)(arguments[1:]))
         return
     if name not in COMMANDS:
         from .inference.errors import near_miss
@@ -83,9 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def usage() -> str:
     """The help text."""
     lines = ["usage: duologue COMMAND [name=value …]", ""]
-    for name, command in COMMANDS.items():
+    for name, command in {**COMMANDS, **WITHOUT_CONFIGURATION}.items():
         lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
-    lines += [f"  {name:<10} {summary}" for name, summary in WITHOUT_CONFIGURATION.items()]
     lines += ["", "`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
     lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
     return "\n".join(lines)
@@ -138,7 +145,7 @@ def _resume(name: str, folder: Path, changes: Sequence[str]) -> None:
     _function(COMMANDS[name].target)(config, _shown(folder))
 
 
-def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
+def _function(target: str) -> Callable[..., object]:
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
@@ -152,7 +159,7 @@ def _function(target: str) -> Callable[[Mapping[str, Any], Path], object]:
         ) from error
 
 
-def _guarded(action: Callable[[], None]) -> None:
+def _guarded(action: Callable[[], object]) -> None:
     """Turns a user's mistake into one line and exit status 2; a fault of ours keeps its traceback."""
     from .inference.errors import DuologueError, Interrupted, RunStopped
 
@@ -224,18 +231,6 @@ def _remove_if_empty(folder: Path) -> None:
             continue
         except OSError:  # not empty; or where we are
             return
-
-
-def _list_judges() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from .plugins.manager import plugins
-
-    table = Table("judge", "what it scores", "from")
-    for name, spec in sorted(plugins().judges.items()):
-        table.add_row(name, spec.summary, spec.plugin)
-    Console().print(table)
 
 
 if __name__ == "__main__":

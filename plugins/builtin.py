@@ -33,6 +33,7 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
         ".plugins.judges.reference:ReferenceJudge",
         config=settings.Reference,
         summary="semantic similarity to the hidden reference answer, by MiniLM",
+        cost="model",
     )
     register.judge(
         "chrf",
@@ -45,6 +46,7 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
         ".plugins.judges.llm:LLMJudge",
         config=settings.LLM,
         summary="0 to 10 by a judge model",
+        cost="requests",
     )
 
 

@@ -32,6 +32,8 @@ class Plugins:
 
     def __init__(self, *, discover: bool = True, block: tuple[str, ...] = ()) -> None:
         self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._table: dict[str, JudgeSpec] | None = None
+        self._distributions: dict[str, str] = {"duologue": _distribution(hookspecs.PROJECT)}
         self.manager.add_hookspecs(hookspecs)
         for name in [*block, *filter(None, os.environ.get(BLOCK, "").replace(" ", "").split(","))]:
             self.manager.set_blocked(name)
@@ -39,7 +41,6 @@ class Plugins:
         if discover:
             for point in metadata.entry_points(group=hookspecs.PROJECT):
                 self._load(point)
-        self._table: dict[str, JudgeSpec] | None = None
 
     @property
     def hook(self) -> pluggy.HookRelay:
@@ -69,6 +70,7 @@ class Plugins:
         if self.manager.is_blocked(point.name):
             return
         dist = f"{point.dist.name} {point.dist.version}" if point.dist else "?"
+        self._distributions[point.name] = dist
         try:
             self.register(point.load(), name=point.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a stranger's module does on import)
@@ -89,14 +91,14 @@ class Plugins:
             table: dict[str, JudgeSpec] = {}
             # one by one and in the order of loading, so that an error names the plugin that came later
             for implementation in self.hook.duologue_register_judges.get_hookimpls():
+                plugin = implementation.plugin_name
                 try:
-                    implementation.function(JudgeRegistrar(table, implementation.plugin_name))
+                    implementation.function(JudgeRegistrar(table, plugin, self._distributions.get(plugin, "")))
                 except PluginError:
                     raise
                 except Exception as error:
-                    name = implementation.plugin_name
                     raise PluginError(
-                        f"plugin `{name}` failed to register: {error}. Fix it, or set `{BLOCK}={name}`"
+                        f"plugin `{plugin}` failed to register: {error}. Fix it, or set `{BLOCK}={plugin}`"
                     ) from error
             self._table = table
         return self._table
@@ -124,6 +126,13 @@ class Plugins:
         if not isinstance(judge, Judge | PairwiseJudge):
             raise PluginError(f"judge `{name}` of `{spec.plugin}` has neither `score` nor `compare`, or no `aclose`")
         return judge
+
+
+def _distribution(name: str) -> str:
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:  # a checkout that is only on the path
+        return name
 
 
 @cache

@@ -25,12 +25,17 @@ def publish(registry: Plugins) -> None:
     store = ConfigStore.instance()
     for spec in registry.judges.values():
         try:
-            store.store(group="judge", name=spec.name, node=_node(spec), provider=spec.plugin)
+            store.store(group="judge", name=spec.name, node=node(spec), provider=spec.plugin)
         except (OmegaConfBaseException, NameError) as error:
             raise PluginError(f"judge `{spec.name}` of `{spec.plugin}`: its settings are refused: {error}") from error
 
 
-def _node(spec: JudgeSpec) -> type:
+def node(spec: JudgeSpec) -> type:
+    """A dataclass of a judge's own settings, ``name``, ``weight`` and ``gate``.
+
+    Raises:
+        PluginError: If a setting has no default.
+    """
     own = []
     hints = get_type_hints(spec.config) if spec.config else {}
     for entry in fields(spec.config) if spec.config else ():
