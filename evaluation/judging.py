@@ -6,10 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from ..inference.errors import CallFailed, DuologueError
-from ..plugins.bench import Bench
+from ..plugins.bench import Bench, compared
 from ..plugins.judge import Judge, PairwiseJudge
-from ..plugins.verdict import Failure, Preference, Score, Turn, Verdict
+from ..plugins.verdict import POINTS, Failure, Preference, Score, Turn, Verdict
 from .contestants import Answer
 
 TIE_MARGIN = 1e-9
@@ -17,15 +16,14 @@ TIE_MARGIN = 1e-9
 
 Outcome = Literal["win", "tie", "loss"]
 
-_WINNERS = ("first", "second", "tie")
-
 
 @dataclass(frozen=True)
 class Match:
     """A contestant's answer against a baseline's, judged in both orders.
 
     Attributes:
-        orders: The contestant's result when it was shown first, and when it was shown second: 1, 0.5 or 0.
+        orders: The contestant's result when it was shown first, and when it was shown second: 1, 0.5 or 0, or between
+            where the judge says how sure it is.
         failure: Why there is no result; then ``orders`` is empty.
         scores: The two scores, contestant's first, if the judge gives scores.
     """
@@ -41,8 +39,8 @@ class Match:
 
     @property
     def consistent(self) -> bool:
-        """Whether both orders gave the same result."""
-        return len(set(self.orders)) <= 1
+        """Whether both orders gave the same winner."""
+        return len({(order > 0.5) - (order < 0.5) for order in self.orders}) <= 1
 
     @property
     def outcome(self) -> Outcome:
@@ -102,32 +100,15 @@ class Referee:
         return await asyncio.shield(self._verdicts[key])  # others may be waiting for it too
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
-        answers = await asyncio.gather(_compare(judge, a, b), _compare(judge, b, a))
+        answers = await asyncio.gather(compared(judge, a, b), compared(judge, b, a))
         results = []
         for answer, own in zip(answers, ("first", "second"), strict=True):
             if not isinstance(answer, Preference):
                 return Match(failure=f"{self.name}: {answer.error}")
-            results.append(0.5 if answer.winner == "tie" else float(answer.winner == own))
+            score = POINTS[answer.winner] if answer.score is None else answer.score
+            results.append(score if own == "first" else 1 - score)
         return Match(tuple(results))
 
     async def aclose(self) -> None:
         """Closes the judge."""
         await self.judge.aclose()
-
-
-async def _compare(judge: PairwiseJudge, first: Turn, second: Turn) -> Preference | Failure:
-    """One order of one pair; whatever a stranger's judge does wrong is a failure, never a result."""
-    try:
-        answers = list(await judge.compare([(first, second)]))
-    except CallFailed as error:
-        return Failure(str(error))
-    except DuologueError:
-        raise
-    except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-        return Failure(f"{type(error).__name__}: {error}")
-    if len(answers) != 1:
-        return Failure(f"returned {len(answers)} preferences for 1 pair")
-    answer = answers[0]
-    if isinstance(answer, Failure) or (isinstance(answer, Preference) and answer.winner in _WINNERS):
-        return answer
-    return Failure(f"returned {answer!r}, not a `Preference` with the winner {', '.join(_WINNERS)}, nor a `Failure`")

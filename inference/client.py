@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .attempt import read_usage
 from .bounds import Bounds
 from .budget import Amount, Budget
 from .cassette import Cassette
@@ -105,6 +106,7 @@ class InferenceClient:
         sample_index: int = 0,
         logprobs: bool = False,
         top_logprobs: int = 0,
+        logprobs_required: bool = True,
         role: str = "assistant",
     ) -> Completion:
         """Samples one answer.
@@ -117,6 +119,7 @@ class InferenceClient:
                 the same answer.
             logprobs: Whether to ask for the tokens' logprobs.
             top_logprobs: How many alternatives to ask for at each position, 0 to 20.
+            logprobs_required: Whether an answer without the logprobs that were asked for is refused.
             role: For the meter: ``assistant``, ``user``, ``judge`` or ``baseline``.
 
         Raises:
@@ -132,7 +135,9 @@ class InferenceClient:
                 body["top_logprobs"] = top_logprobs
 
         def read(raw: bytes, latency_s: float, reused: bool) -> Completion:
-            return read_completion(raw, endpoint, logprobs=logprobs, latency_s=latency_s, reused=reused)
+            return read_completion(
+                raw, endpoint, logprobs=logprobs, required=logprobs_required, latency_s=latency_s, reused=reused
+            )
 
         with self.bounds:
             completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
@@ -152,18 +157,52 @@ class InferenceClient:
             CallFailed: If this call failed after its retries.
             CassetteError: If the cassette is broken, or has no answer in replay mode.
         """
-        body = {"model": endpoint.model, "input": list(texts)}
+        vectors, _ = await self.post(
+            endpoint,
+            "/embeddings",
+            {"input": list(texts)},
+            lambda raw: read_embeddings(raw, endpoint, texts),
+            role=role,
+        )
+        return np.asarray(vectors, np.float32)
 
-        def read(raw: bytes, latency_s: float, reused: bool) -> tuple[list[list[float]], int, bool]:
-            return (*read_embeddings(raw, endpoint, texts), reused)
+    async def post(
+        self, endpoint: Endpoint, path: str, fields: Mapping[str, Any], read: Callable[[bytes], R], *, role: str
+    ) -> tuple[R, float]:
+        """Asks something else than chat or embeddings: a moderation, a score, a ranking.
 
+        Args:
+            endpoint: Who is asked.
+            path: What is added to its ``base_url``, such as ``/moderations``.
+            fields: The body besides ``model``.
+            read: Turns the answer's bytes into what is wanted; raises ValueError if they are not that.
+            role: For the meter.
+
+        Returns:
+            What was read, and what it cost by the endpoint's price.
+
+        Raises:
+            EndpointRefused: If the endpoint cannot work as configured.
+            CallFailed: If this call failed after its retries, or cannot be read.
+            CassetteError: If the cassette is broken, or has no answer in replay mode.
+        """
+
+        def checked(raw: bytes, latency_s: float, reused: bool) -> tuple[R, int, bool]:
+            try:
+                return read(raw), _counted(raw), reused
+            except (ValueError, msgspec.MsgspecError) as error:
+                start = raw[:80].decode("utf-8", "replace")
+                raise Unreadable(f"{endpoint.base_url}{path} answered unexpectedly ({error}): {start!r}") from error
+
+        body = {"model": endpoint.model, **fields}
         with self.bounds:
-            vectors, tokens, reused = await self._ask(endpoint, "/embeddings", body, 0, role, read)
+            found, tokens, reused = await self._ask(endpoint, path, body, 0, role, checked)
+            cost_usd = endpoint.price.cost_usd(tokens, 0)
             if reused:
                 self.meter.count_reused(role)
             else:
-                self.meter.count_embeddings(role, tokens, endpoint.price.cost_usd(tokens, 0))
-        return np.asarray(vectors, np.float32)
+                self.meter.count_prompt(role, tokens, cost_usd)
+        return found, cost_usd
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the client's loop from another thread and returns its result."""
@@ -296,3 +335,9 @@ class InferenceClient:
             del self._under_way[key]
         promise.set_result((raw, latency_s))
         return answer
+
+
+def _counted(raw: bytes) -> int:
+    """The tokens that were billed for a request that samples nothing."""
+    usage = read_usage(raw)
+    return 0 if usage is None else usage.prompt_tokens or usage.total_tokens or 0

@@ -96,16 +96,23 @@ _THINK = re.compile(r"^\s*<think>(.*?)(?:</think>|\Z)\s*", re.DOTALL)
 
 
 def read_completion(
-    body: bytes, endpoint: Endpoint, *, logprobs: bool, latency_s: float, reused: bool = False
+    body: bytes,
+    endpoint: Endpoint,
+    *,
+    logprobs: bool,
+    latency_s: float,
+    reused: bool = False,
+    required: bool = True,
 ) -> Completion:
     """Decodes the body of ``/chat/completions``.
 
     Args:
         body: JSON as the server sent it.
         endpoint: For the price and for error messages.
-        logprobs: Whether token logprobs were asked for; then they must be there.
+        logprobs: Whether token logprobs were asked for.
         latency_s: Seconds that the request took.
         reused: Whether the body came from the cassette.
+        required: Whether logprobs that were asked for must be there.
 
     Raises:
         Unreadable: If the body is no chat completion, or one that says nothing although it was not cut or filtered.
@@ -121,7 +128,7 @@ def read_completion(
     if message.content is None and not message.refusal and choice.finish_reason not in _SILENT:
         raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
-    if logprobs and tokens is None:
+    if logprobs and required and tokens is None:
         raise EndpointRefused(
             f"model `{endpoint.model}` at {endpoint.base_url} returned no logprobs, which were asked for. "
             "Set `interface.logprobs=false`, or choose a model whose API gives them"
@@ -150,14 +157,13 @@ class _Embedding(msgspec.Struct, gc=False):
 
 class _Embeddings(msgspec.Struct, gc=False):
     data: list[_Embedding]
-    usage: _Usage | None = None
 
 
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
-def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-    """Decodes the body of ``/embeddings`` into one vector per text, in order, and the tokens billed.
+def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> list[list[float]]:
+    """Decodes the body of ``/embeddings`` into one vector per text, in order.
 
     Raises:
         Unreadable: If the body does not hold exactly one embedding per text, all of one length.
@@ -172,4 +178,4 @@ def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> tu
         raise Unreadable(f"{endpoint.base_url} returned {len(vectors)} embeddings for {len(texts)} texts")
     if len({len(vector) for vector in vectors.values()}) > 1:
         raise Unreadable(f"{endpoint.base_url} returned embeddings of different lengths")
-    return [vectors[i] for i in range(len(texts))], (decoded.usage or _Usage()).prompt_tokens
+    return [vectors[i] for i in range(len(texts))]

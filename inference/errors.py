@@ -13,6 +13,7 @@
     └── InferenceError             a call to an endpoint
         ├── EndpointRefused        it cannot work as configured: key, address, model, capability. Ends the run
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
+            ├── Rejected           this very request is not accepted, while others are
             └── Unreadable         what came is no answer
 
 `EndpointRefused` and `CallFailed` differ in what the caller should do, not in what the server said: the first is
@@ -92,6 +93,10 @@ class EndpointRefused(InferenceError):
 
 class CallFailed(InferenceError):
     """One call failed after its bounded retries; other calls may well succeed."""
+
+
+class Rejected(CallFailed):
+    """The endpoint does not accept this very request, such as one that is too long; it accepted others."""
 
 
 class Unreadable(CallFailed):

@@ -63,8 +63,8 @@ class Meter:
             self._forget(now)
         self.on_change()
 
-    def count_embeddings(self, role: str, prompt_tokens: int, cost_usd: float) -> None:
-        """Adds one paid request for embeddings."""
+    def count_prompt(self, role: str, prompt_tokens: int, cost_usd: float) -> None:
+        """Adds one paid request that samples nothing, such as one for embeddings."""
         with self._lock:
             self.roles[role] = self.roles.get(role, Usage()) + Usage(
                 paid=1, prompt_tokens=prompt_tokens, cost_usd=cost_usd

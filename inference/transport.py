@@ -15,7 +15,7 @@ from .bounds import Bounds, Halt
 from .budget import Account
 from .embedded import embedded_urls
 from .endpoint import NO_KEY, Endpoint
-from .errors import CallFailed, EndpointRefused
+from .errors import CallFailed, EndpointRefused, Rejected
 from .gate import Gate
 from .lane import Lane
 
@@ -148,7 +148,7 @@ class Transport:
             case openai.APIStatusError() if error.status_code == 408:
                 return CallFailed(f"{where} failed {endpoint.max_retries + 1} times, last with 408: {said}")
             case openai.APIStatusError() if endpoint.base_url in self._answered and error.status_code in _THIS_REQUEST:
-                return CallFailed(f"{where} rejected this request ({error.status_code}): {said}")
+                return Rejected(f"{where} rejected this request ({error.status_code}): {said}")
             case openai.APIStatusError():
                 return EndpointRefused(f"{where} rejected the request ({error.status_code}): {said}")
             case _ if endpoint.base_url in self._answered:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..inference.errors import CallFailed, DuologueError
-from .judge import Judge
-from .verdict import Abstain, Failure, Score, Turn, Verdict
+from .judge import Judge, PairwiseJudge
+from .verdict import POINTS, Abstain, Failure, Preference, Score, Turn, Verdict
 
 
 class Bench:
@@ -113,3 +113,29 @@ def _checked(verdict: Any) -> Verdict:
     except (TypeError, OverflowError):
         finite = False
     return verdict if finite else Failure(f"the score is {verdict.value!r}")
+
+
+async def compared(judge: PairwiseJudge, first: Turn, second: Turn) -> Preference | Failure:
+    """One pair in one order; whatever a stranger's judge does wrong is a failure, never a result.
+
+    Raises:
+        DuologueError: What no retry can mend.
+    """
+    try:
+        answers = list(await judge.compare([(first, second)]))
+    except CallFailed as error:
+        return Failure(str(error))
+    except DuologueError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
+        return Failure(f"{type(error).__name__}: {error}")
+    if len(answers) != 1:
+        return Failure(f"returned {len(answers)} preferences for 1 pair")
+    answer: Any = answers[0]
+    if isinstance(answer, Failure):
+        return answer
+    if not isinstance(answer, Preference) or answer.winner not in POINTS:
+        return Failure(f"returned {answer!r}, not a `Preference` with the winner {', '.join(POINTS)}, nor a `Failure`")
+    if answer.score is not None and not 0 <= answer.score <= 1:
+        return Failure(f"the preference's score is {answer.score!r}, not in [0, 1]")
+    return answer

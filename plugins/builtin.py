@@ -45,8 +45,67 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
         "llm",
         ".plugins.judges.llm:LLMJudge",
         config=settings.LLM,
-        summary="0 to 10 by a judge model",
+        summary="one grade by a judge model",
         cost="requests",
+    )
+    register.judge(
+        "rubric",
+        ".plugins.judges.rubric:RubricJudge",
+        config=settings.Rubric,
+        summary="several criteria in one call, by a judge model",
+        cost="requests",
+    )
+    register.judge(
+        "pairwise",
+        ".plugins.judges.pairwise:PairwiseLLMJudge",
+        config=settings.Pairwise,
+        summary="which of two replies is better, by a judge model",
+        kind="compare",
+        cost="requests",
+    )
+    register.judge(
+        "panel",
+        ".plugins.judges.panel:make_panel",
+        config=settings.Panel,
+        summary="several judges as one, by mean, median or vote",
+        cost="requests",
+    )
+    register.judge(
+        "reward_model",
+        ".plugins.judges.reward_model:make_reward_model",
+        config=settings.RewardModel,
+        summary="a model trained to give rewards, here or behind a server",
+        cost="model",
+    )
+    register.judge(
+        "moderation",
+        ".plugins.judges.moderation:ModerationJudge",
+        config=settings.Moderation,
+        summary="no category of the moderation endpoint",
+        cost="requests",
+    )
+    register.judge(
+        "python",
+        ".plugins.judges.function:FunctionJudge",
+        config=settings.Function,
+        summary="a function of your own, by its dotted path",
+    )
+    register.judge(
+        "readability",
+        ".plugins.judges.readability:ReadabilityJudge",
+        config=settings.Readability,
+        summary="a readability formula inside a band, by textstat",
+    )
+    register.judge(
+        "language",
+        ".plugins.judges.language:LanguageJudge",
+        config=settings.Language,
+        summary="the reply in the wanted language, by lingua",
+    )
+    register.judge(
+        "toxicity",
+        ".plugins.judges.toxicity:ToxicityJudge",
+        summary="not profane or abusive, by alt-profanity-check",
     )
 
 

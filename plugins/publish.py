@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields, make_dataclass
 from dataclasses import field as dataclass_field
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from ..inference.errors import PluginError
 from .manager import Plugins
-from .registrar import JudgeSpec
+from .registrar import RESERVED, JudgeSpec
 
 
 def publish(registry: Plugins) -> None:
@@ -50,3 +50,15 @@ def node(spec: JudgeSpec) -> type:
     ]
     # a copy, not a subclass: Hydra makes what comes from a frozen dataclass read-only
     return make_dataclass(f"{spec.name.title()}Judge", [*own, *common])
+
+
+def defaults(spec: JudgeSpec) -> dict[str, Any]:
+    """A judge's own settings as Hydra composes them where nothing is overridden.
+
+    Raises:
+        PluginError: If a setting has no default.
+    """
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(OmegaConf.structured(node(spec)))
+    return {name: value for name, value in values.items() if name not in RESERVED}

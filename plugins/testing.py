@@ -17,14 +17,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
 from .judge import Judge, JudgeContext, PairwiseJudge
 from .manager import Plugins, plugins
-from .publish import node
-from .registrar import RESERVED, JudgeSpec
+from .publish import defaults
+from .registrar import JudgeSpec
 from .verdict import Abstain, Failure, Preference, Score, Turn
 
 LONGEST_BLOCK_S = 0.5
@@ -89,12 +87,12 @@ def check_judge(
         ConfigError: If there is no such judge, or it refuses a setting.
     """
     found = registry or plugins()
-    defaults = _check_registration(found.judges[name]) if name in found.judges else {}
+    own = _check_registration(found.judges[name]) if name in found.judges else {}
     client = InferenceClient()
     nobody = Endpoint("http://127.0.0.1:9/v1", "nobody", max_retries=0)
     try:
         judge = found.build(
-            {"name": name, **defaults, **settings},
+            {"name": name, **own, **settings},
             f"judge `{name}`",
             context or JudgeContext(client, {"assistant": nobody}),
         )
@@ -109,8 +107,7 @@ def _check_registration(spec: JudgeSpec) -> dict[str, Any]:
     assert spec.name.isidentifier(), (
         f"the name {spec.name!r} cannot be used in a configuration: use letters, digits and _"
     )
-    defaults: dict[str, Any] = OmegaConf.to_container(OmegaConf.structured(node(spec)))  # type: ignore[assignment]
-    return {name: value for name, value in defaults.items() if name not in RESERVED}
+    return defaults(spec)
 
 
 async def _check(judge: Judge | PairwiseJudge, turns: list[Turn], deterministic: bool) -> list[Any]:

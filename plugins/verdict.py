@@ -66,8 +66,20 @@ Verdict: TypeAlias = Score | Abstain | Failure
 
 @dataclass(frozen=True)
 class Preference:
-    """Which of two replies a pairwise judge prefers, in the order in which it saw them."""
+    """Which of two replies a pairwise judge prefers, in the order in which it saw them.
+
+    Attributes:
+        winner: The better one, or ``tie``.
+        rationale: What the judge said.
+        cost_usd: What it cost.
+        score: How sure it is, where that is known: the first reply's expected score, in [0, 1].
+    """
 
     winner: Literal["first", "second", "tie"]
     rationale: str = ""
     cost_usd: float = 0.0
+    score: float | None = None
+
+
+POINTS: Mapping[str, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""The first reply's score by the winner."""

@@ -92,11 +92,13 @@ class FakeServer:
         answer: Replaceable: request body to answer: a text, a body as a dict, or an (HTTP status, body) pair.
         delay_s: Replaceable: request body to seconds before the answer.
         headers: Headers of the latest request.
+        others: Answers of further endpoints by their path: request body to answer, or to an (HTTP status, body) pair.
     """
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
+        self.others: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.answer: Callable[[dict[str, Any]], Any] = spoken
         self.delay_s: Callable[[dict[str, Any]], float] = lambda body: 0.0
         self.logprobs = True
@@ -116,6 +118,7 @@ class FakeServer:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_post("/v1/{path}", self._other)
         self._runner = web.AppRunner(app, access_log=None)
 
         async def start() -> None:
@@ -154,6 +157,13 @@ class FakeServer:
         vectors = [[float(len(text)), 1.0, float(text.count("a"))] for text in body["input"]]
         data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]
         return web.json_response({"data": data, "model": "fake", "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+
+    async def _other(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests.append(body)
+        answer = self.others[request.match_info["path"]](body)
+        status, answer = answer if isinstance(answer, tuple) else (200, answer)
+        return web.json_response(answer, status=status)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

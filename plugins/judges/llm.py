@@ -1,19 +1,20 @@
-"""A judge model that gives a number from 0 to 10."""
+"""A judge model that grades a reply with one number."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
-from ...inference.completion import Completion, Message
-from ...inference.errors import CallFailed
+from ...inference.completion import Completion
 from ..judge import JudgeContext
 from ..verdict import Failure, Score, Turn, Verdict
+from .asking import Asker, Use, check_prompt, dialogue, unread
+from .criteria import check_scale, load_rubric
+from .reading import expected_grade, read_grade
 
 PROMPT = """\
-Grade the assistant's last reply. Judge whether it is correct, helpful and well put; ignore its length.
+Grade the assistant's last reply. {rubric}
 
 [Question]
 {question}
@@ -21,116 +22,81 @@ Grade the assistant's last reply. Judge whether it is correct, helpful and well 
 [Reply]
 {reply}
 
-Give one sentence of reasons, then on a line of its own: `Score: N`, where N is a number from 0 (useless) to 10 \
+{how}"""
+
+GENERAL = "Judge whether it is correct, helpful and well put; ignore its length."
+BY_RUBRIC = "Weigh these criteria:\n{criteria}"
+REASONED = """\
+Give one sentence of reasons, then on a line of its own: `Score: N`, where N is a number from {low} (useless) to {high} \
 (perfect)."""
+AT_ONCE = "Answer with nothing but a whole number from {low} (useless) to {high} (perfect)."
 
-_FLAGS = re.IGNORECASE | re.VERBOSE
-_MARKDOWN = re.compile(r"[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
-_LABEL = r"""
-    (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
-      | (?<![^\W_])(?<![^\W_]_) )                    # "max_score" and "underscore" are other words
-    (?: score|rating|grade )(?!\w) [\s"'\]]*
-    (?: \( (?: [^()\n]*\b10 | (?!\s*(?:out|of|max)\b)[^()\d\n]* ) \)\s* )?  # "(0-10)", "(overall)", not "(of five)"
-"""
-_COLON = re.compile(_LABEL + "[:=\uff1a]", _FLAGS)
-_IS = re.compile(_LABEL + r"is\b(?=\s*[0-9])", _FLAGS)
-_NUMBER = r"""
-    [\s"'(\[{]* ([0-9]+(?:\.[0-9]+)?)(?![\w%+])
-    (?: \s*\(? (?:/|out\s+of|of)\s* (?:10(?:\.0+)?|ten)(?!\w) \)? )?
-"""
-_ALONE = re.compile(_NUMBER + r"""[\s.!"')\]}]* (?:\n|$)""", _FLAGS)
-_LINE = re.compile(
-    _NUMBER
-    + r"""
-    (?!\s*(?:[/%⭐★]|(?:to|or|and|out|of|in|plus|minus|point|stars?|percent|half)\b))  # "7 or so", "4 stars"
-    [^\d\n]*? (?:[.!?;](?=\s|$)|,\s*"|}|\n|$)        # nor any other figure before the sentence ends
-    """,
-    _FLAGS,
-)
-
-
-def read_score(text: str) -> float | None:
-    """Reads a judge's answer.
-
-    The score is the number after the last ``Score:``, ``Rating:`` or ``Grade:`` (else ``score is``), or the number
-    that is the whole answer. Where another number could be meant, none is read: a range, another scale, a decimal
-    comma, a sign, further figures in the same sentence, a limit that is labelled as well, a thought that did not end.
-
-    Args:
-        text: What the judge model said.
-
-    Returns:
-        The score if it is certain and lies in 0 to 10; None otherwise.
-    """
-    text = _MARKDOWN.sub(" ", text.rpartition("</think>")[2].partition("<think>")[0]).strip()
-    labels, pattern = list(_COLON.finditer(text)), _LINE
-    if not labels:
-        labels, pattern = list(_IS.finditer(text)), _ALONE
-    if any(label["limit"] for label in labels):
-        return None
-    found = pattern.match(text, labels[-1].end()) if labels else _ALONE.fullmatch(text)
-    value = float(found[1]) if found else None
-    return value if value is not None and value <= 10 else None
+PLACEHOLDERS = ("question", "reply", "reference", "rubric")
 
 
 class LLMJudge:
-    """A judge model's grade divided by 10, in [0, 1].
+    """A judge model's grade, in [0, 1]: (grade - worst) / (best - worst).
 
-    An answer that cannot be read is asked for once more, at a higher temperature; then it is a failure.
+    Where the API gives the alternatives' probabilities, the grade is its expectation, see `expected_grade`; otherwise the
+    number that the text gives. ``components["expected"]`` is 1 or 0 accordingly, ``components["grade"]`` the grade. An
+    answer that cannot be read is asked for once more, at a higher temperature; then it is a failure.
 
     Args:
         context: For the client and the endpoint of role ``judge``.
-        prompt: The instruction; empty for `PROMPT`. May hold ``{question}``, ``{reply}`` and ``{reference}``.
+        prompt: The instruction; empty for the built-in one. May hold ``{question}``, ``{reply}``, ``{reference}`` and
+            ``{rubric}``, and must make the judge say `Score: N`, or the number alone.
+        rubric: Name or path of a rubric that is put into the built-in prompt, or at ``{rubric}``; its scale holds then.
+        scale: The worst and the best grade, whole numbers.
+        reasoning: Whether the judge gives reasons before it grades; for the built-in prompt.
+        logprobs: ``auto`` uses probabilities where the API gives them, ``always`` fails without them, ``never`` reads texts.
         max_tokens: Tokens that the judge may use.
     """
 
     concurrent = True  # a call a turn
     requests_per_turn = 1
 
-    def __init__(self, context: JudgeContext, prompt: str = "", max_tokens: int = 256) -> None:
-        self._client = context.client
-        self._endpoint = context.endpoint("judge")
-        self._prompt = prompt or PROMPT
-        self._sampling = replace(self._endpoint.sampling, temperature=0.0, max_tokens=max_tokens)
-        self._check()
-
-    def _check(self) -> None:
-        try:
-            self._fill("", "", "")
-        except (KeyError, IndexError, AttributeError, ValueError) as error:
-            raise ValueError(f"`prompt` may only hold {{question}}, {{reply}} and {{reference}}: {error}") from error
-
-    def _fill(self, question: str, reply: str, reference: str) -> str:
-        return self._prompt.format(question=question, reply=reply, reference=reference)
+    def __init__(
+        self,
+        context: JudgeContext,
+        prompt: str = "",
+        rubric: str = "",
+        scale: Sequence[int] = (0, 10),
+        reasoning: bool = True,
+        logprobs: Use = "auto",
+        max_tokens: int = 256,
+    ) -> None:
+        loaded = load_rubric(rubric) if rubric else None
+        self.low, self.high = loaded.scale if loaded else check_scale(scale)
+        check_prompt(prompt, PLACEHOLDERS)
+        how = (REASONED if reasoning else AT_ONCE).format(low=self.low, high=self.high)
+        self._prompt = prompt or PROMPT.replace("{how}", how)
+        described = loaded.described() if loaded else ""
+        self._rubric = described if prompt else BY_RUBRIC.format(criteria=described) if loaded else GENERAL
+        self._logprobs: Use = logprobs
+        self._asker = Asker(context, max_tokens, logprobs=logprobs)
 
     async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
         """One verdict per turn; all are asked for at once."""
-        return list(await asyncio.gather(*(self._one(turn) for turn in batch)))
+        return list(await asyncio.gather(*map(self._one, batch)))
 
     async def _one(self, turn: Turn) -> Verdict:
-        dialogue = "\n".join(f"{m['role']}: {m['content']}" for m in turn.messages if m["role"] != "system")
-        message: Message = {"role": "user", "content": self._fill(dialogue, turn.reply, turn.reference or "")}
-        verdict: Verdict = Failure("not asked")
-        for attempt, temperature in enumerate((0.0, 0.7)):  # the same question at 0 would get the same answer
-            sampling = replace(self._sampling, temperature=temperature)
-            try:
-                answer = await self._client.chat(
-                    self._endpoint, [message], sampling=sampling, sample_index=attempt, role="judge"
-                )
-            except CallFailed as error:
-                return Failure(str(error))
-            verdict = self._read(answer)
-            if isinstance(verdict, Score):
-                break
-        return verdict
-
-    def _read(self, answer: Completion) -> Verdict:
-        if answer.finish_reason == "length":  # "Score: 1" may have been going to be "Score: 10"
-            return Failure(f"the judge's answer was cut at {self._sampling.max_tokens} tokens: raise `max_tokens`")
-        value = read_score(answer.text)
-        if value is None:
-            return Failure(f"the judge's answer holds no score from 0 to 10: {answer.text[-80:]!r}")
-        return Score(value / 10, {"grade": value}, answer.text, answer.cost_usd)
+        prompt = self._prompt.format(
+            question=dialogue(turn), reply=turn.reply, reference=turn.reference or "", rubric=self._rubric
+        )
+        return await self._asker.ask(prompt, partial(_read, self.low, self.high, self._logprobs))
 
     async def aclose(self) -> None:
         """The client is shared and not ours to close."""
+
+
+def _read(low: int, high: int, logprobs: Use, answer: Completion) -> Score | Failure:
+    """The verdict that an answer holds."""
+    found = read_grade(answer.text, low, high)
+    if found is None:
+        return unread(answer, f"score from {low} to {high}")
+    expected = expected_grade(answer.logprobs or (), low, high)
+    if expected is None and logprobs == "always":
+        return Failure(f"the grade's probability is not known ({answer.text[-80:]!r}): set `logprobs=auto`")
+    grade = found.value if expected is None else expected
+    components = {"grade": grade, "expected": float(expected is not None)}
+    return Score((grade - low) / (high - low), components, answer.text, answer.cost_usd)

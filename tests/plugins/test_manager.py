@@ -8,7 +8,20 @@ from duologue.inference.errors import ConfigError, PluginError
 from duologue.plugins import Abstain, JudgeContext, Plugins, Turn, hookimpl, plugins
 from duologue.plugins.judges.length import LengthJudge
 
-BUILTIN = {"rules", "length", "reference", "chrf", "llm"}
+BY_NAME_ALONE = {
+    "rules",
+    "length",
+    "reference",
+    "chrf",
+    "llm",
+    "rubric",
+    "pairwise",
+    "moderation",
+    "readability",
+    "language",
+    "toxicity",
+}
+BUILTIN = BY_NAME_ALONE | {"panel", "python", "reward_model"}
 
 POLITE = """
 from dataclasses import dataclass
@@ -107,13 +120,26 @@ def test_the_built_in_judges_are_offered_by_the_plugin_duologue():
     judges = Plugins(discover=False).judges
     assert set(judges) == BUILTIN
     assert {spec.plugin for spec in judges.values()} == {"duologue"}
-    assert all(spec.summary and spec.config for spec in judges.values())
+    assert all(spec.summary for spec in judges.values())
 
 
 def test_every_built_in_judge_can_be_built_from_its_name_alone(context):
-    for name in BUILTIN:
+    for name in BY_NAME_ALONE:
         judge = Plugins(discover=False).build(name, "judges.x", context)
-        assert callable(judge.score)
+        assert callable(judge.compare if name == "pairwise" else judge.score)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("panel", "needs at least two `judges`, not 0"),
+        ("python", "`function` is empty"),
+        ("reward_model", "`model` is empty"),
+    ],
+)
+def test_the_others_say_what_they_need(context, name, said):
+    with pytest.raises(ConfigError, match=said):
+        Plugins(discover=False).build(name, "judges.x", context)
 
 
 def test_the_settings_of_built_in_judges_have_the_defaults_and_names_of_their_constructors(context):
@@ -124,7 +150,7 @@ def test_the_settings_of_built_in_judges_have_the_defaults_and_names_of_their_co
 
     for spec in Plugins(discover=False).judges.values():
         parameters = inspect.signature(load(spec.target, "")).parameters
-        offered = {f.name: f.default for f in fields(spec.config)}
+        offered = {f.name: f.default for f in fields(spec.config)} if spec.config else {}
         assert set(offered) == set(parameters) - {"context"}, spec.name
         for name, default in offered.items():
             if default is not MISSING:
@@ -330,7 +356,7 @@ def test_a_judge_that_names_context_gets_it_and_a_user_cannot_set_it(context):
     ("settings", "message"),
     [
         ("lenght", "`judges.x`: there is no judge `lenght`: did you mean `length`?"),
-        ("qqq", "`judges.x`: there is no judge `qqq`: known: `chrf`, `length`, `llm`, `reference`, `rules`"),
+        ("qqq", "`judges.x`: there is no judge `qqq`: known: `chrf`, `language`, `length`, `llm`, "),
         ({"low": 3}, "`judges.x`: there is no judge `None`"),
         ({"name": "length", "hihg": 3}, "`judges.x.hihg` is not a setting here: did you mean `high`?"),
         ({"name": "length", "low": 9, "high": 3}, "`judges.x` was refused: `low` and `high` must satisfy"),

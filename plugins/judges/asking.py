@@ -1,0 +1,160 @@
+"""What all judges share that ask a judge model: how they ask, ask again, and learn what the endpoint can do."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+from ...inference.completion import Completion, Message
+from ...inference.errors import CallFailed, CassetteMiss, EndpointRefused, Rejected
+from ..judge import JudgeContext
+from ..verdict import Failure, Turn
+from .reading import refuses
+
+T = TypeVar("T")
+
+Use = Literal["auto", "always", "never"]
+"""Whether a capability of the API is used: where it is there, or always, or never."""
+
+TEMPERATURES = (0.0, 0.7)
+"""Of the attempts: the same question at 0 would get the same answer."""
+
+_TOP_LOGPROBS = 20
+
+
+class Asker:
+    """A judge model as its judges ask it.
+
+    Args:
+        context: For the client and the endpoint of role ``judge``.
+        max_tokens: Tokens that the judge may use.
+        logprobs: Whether the alternatives' probabilities are asked for.
+        structured: Whether the answer is held to a JSON schema, where one is given.
+    """
+
+    def __init__(
+        self, context: JudgeContext, max_tokens: int, logprobs: Use = "never", structured: Use = "never"
+    ) -> None:
+        self._client = context.client
+        self._endpoint = context.endpoint("judge")
+        self._sampling = replace(self._endpoint.sampling, temperature=0.0, max_tokens=max_tokens)
+        self._wanted: dict[str, Use] = {"logprobs": logprobs, "structured": structured}
+        self._using = {name: use != "never" for name, use in self._wanted.items()}
+        self._first = asyncio.Lock()
+        self._proven = "auto" not in (logprobs, structured)
+        self._warned = False
+
+    async def ask(
+        self, prompt: str, read: Callable[[Completion], T | Failure], schema: Mapping[str, Any] | None = None
+    ) -> T | Failure:
+        """Asks, and asks once more at a higher temperature if the answer cannot be read.
+
+        Args:
+            prompt: The whole question.
+            read: Turns an answer into what is wanted, or says why it cannot.
+            schema: JSON schema of the answer, for endpoints that can be held to one.
+
+        Raises:
+            DuologueError: What no retry can mend.
+        """
+        found: T | Failure = Failure("not asked")
+        for attempt, temperature in enumerate(TEMPERATURES):
+            try:
+                answer = await self._answer(prompt, attempt, temperature, schema)
+            except CallFailed as error:
+                return Failure(str(error))
+            found = self._unusable(answer) or read(answer)
+            if not isinstance(found, Failure):
+                return found
+        return found
+
+    def _unusable(self, answer: Completion) -> Failure | None:
+        if answer.finish_reason == "length":  # "Score: 1" may have been going to be "Score: 10"
+            return Failure(f"the judge's answer was cut at {self._sampling.max_tokens} tokens: raise `max_tokens`")
+        if answer.finish_reason == "content_filter":
+            return Failure("the judge's answer was taken away by the endpoint's content filter")
+        return None
+
+    async def _answer(
+        self, prompt: str, attempt: int, temperature: float, schema: Mapping[str, Any] | None
+    ) -> Completion:
+        """One answer. The first question shows whether the endpoint refuses what need not be used; the others wait for it."""
+        if self._proven:
+            return await self._call(prompt, attempt, temperature, schema)
+        async with self._first:
+            if not self._proven:
+                try:
+                    answer = await self._call(prompt, attempt, temperature, schema)
+                except (EndpointRefused, Rejected, CassetteMiss):  # refusals are not recorded, so a replay misses them
+                    if not self._give_up():
+                        raise
+                    self._proven = True
+                else:
+                    self._proven = True
+                    return answer
+        return await self._call(prompt, attempt, temperature, schema)
+
+    def _give_up(self) -> bool:
+        """Leaves out what need not be used; whether there was anything."""
+        left = [name for name, use in self._wanted.items() if use == "auto" and self._using[name]]
+        for name in left:
+            self._using[name] = False
+        return bool(left)
+
+    async def _call(
+        self, prompt: str, attempt: int, temperature: float, schema: Mapping[str, Any] | None
+    ) -> Completion:
+        sampling = replace(self._sampling, temperature=temperature)
+        if schema is not None and self._using["structured"]:
+            form = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+            sampling = replace(sampling, extra={**sampling.extra, "response_format": form})
+        logprobs = self._using["logprobs"]
+        message: Message = {"role": "user", "content": prompt}
+        answer = await self._client.chat(
+            self._endpoint,
+            [message],
+            sampling=sampling,
+            sample_index=attempt,
+            logprobs=logprobs,
+            top_logprobs=_TOP_LOGPROBS if logprobs else 0,
+            logprobs_required=self._wanted["logprobs"] == "always",
+            role="judge",
+        )
+        if (
+            logprobs and not answer.logprobs and not self._warned
+        ):  # still asked for: a replay must meet the same requests
+            self._warned = True
+            warnings.warn(
+                f"`{self._endpoint.model}` gives no logprobs: judges read its grades from the text alone. "
+                "Set the judge's `logprobs=never` to ask for none, or `always` to insist",
+                stacklevel=2,
+            )
+        return answer
+
+
+def dialogue(turn: Turn) -> str:
+    """The dialogue before the reply, as judge models read it: without the system prompt, a line a message."""
+    return "\n".join(f"{m['role']}: {m['content']}" for m in turn.messages if m["role"] != "system")
+
+
+def unread(answer: Completion, wanted: str) -> Failure:
+    """A failure that says what the answer should have held and quotes what it says, or that the judge refused."""
+    if refuses(answer.text):
+        return Failure(f"the judge refused: {answer.text[:80]!r}")
+    return Failure(f"the judge's answer holds no {wanted}: {answer.text[-80:]!r}")
+
+
+def check_prompt(prompt: str, names: tuple[str, ...]) -> None:
+    """Refuses a prompt with other placeholders.
+
+    Raises:
+        ValueError: If there is one, or a brace that belongs to none.
+    """
+    try:
+        prompt.format(**dict.fromkeys(names, ""))
+    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        allowed = ", ".join(f"{{{name}}}" for name in names[:-1]) + f" and {{{names[-1]}}}"
+        raise ValueError(f"`prompt` may only hold {allowed}: {error}") from error

@@ -1,0 +1,61 @@
+"""A user's function as a judge."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from ...inference.settings import load
+from ..verdict import Abstain, Failure, Score, Turn, Verdict
+
+
+class FunctionJudge:
+    """Calls a function with each `Turn`.
+
+    It returns a number, a verdict, or None to abstain. It may be asynchronous. What it raises is a failure.
+
+    Args:
+        function: Dotted path, ``package.module:function``.
+        threaded: Whether it is called on another thread: for functions that compute or wait for long. The function must
+            then be safe to call from several threads.
+
+    Raises:
+        ConfigError: If it cannot be imported.
+    """
+
+    concurrent = True  # each turn is a call of its own
+
+    def __init__(self, function: str = "", threaded: bool = False) -> None:
+        if not function:
+            raise ValueError("`function` is empty: name one as `package.module:function`")
+        self._function: Any = load(function, "function")
+        self._threaded = threaded
+        if threaded and inspect.iscoroutinefunction(self._function):
+            raise ValueError(f"`{function}` is asynchronous: leave `threaded` at false")
+
+    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
+        """One verdict per turn."""
+        return list(await asyncio.gather(*map(self._one, batch)))
+
+    async def _one(self, turn: Turn) -> Verdict:
+        try:
+            found = await asyncio.to_thread(self._function, turn) if self._threaded else self._function(turn)
+            if inspect.isawaitable(found):
+                found = await found
+        except Exception as error:  # noqa: BLE001  (whatever a stranger's function does)
+            return Failure(f"{type(error).__name__}: {error}")
+        if found is None:
+            return Abstain("the function returned None")
+        if isinstance(found, Score | Abstain | Failure):
+            return found
+        if isinstance(found, bool) or not isinstance(found, int | float):
+            try:
+                found = float(found)  # NumPy's and torch's scalars, and booleans
+            except (TypeError, ValueError):
+                return Failure(f"the function returned {type(found).__name__}, not a number, a verdict or None")
+        return Score(float(found))
+
+    async def aclose(self) -> None:
+        """Nothing to free."""

@@ -1,0 +1,181 @@
+"""A judge model that says which of two replies is better."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ...inference.completion import Completion, TokenLogprob
+from ..judge import JudgeContext
+from ..verdict import Failure, Preference, Turn
+from .asking import Asker, Use, check_prompt, dialogue, unread
+from .criteria import load_rubric
+from .reading import LEAST_MASS, spoken
+
+PROMPT = """\
+Two assistants replied to the same dialogue. Which reply is better? {rubric} Their order and their length say nothing.
+
+[Dialogue]
+{question}
+
+[Reply A]
+{first}
+
+[Reply B]
+{second}
+
+{how}"""
+
+GENERAL = "Judge which one is more correct and more helpful."
+BY_RUBRIC = "Weigh these criteria:\n{criteria}\n"
+REASONED = "Give one sentence of reasons, then on a line of its own: `Verdict: A`, `Verdict: B` or `Verdict: tie`."
+AT_ONCE = "Answer with nothing but A, B or tie."
+PLACEHOLDERS = ("question", "first", "second", "reference", "rubric")
+
+Winner = Literal["first", "second", "tie"]
+_WINNERS: dict[str, Winner] = {"a": "first", "b": "second", "c": "tie", "tie": "tie", "draw": "tie", "equal": "tie"}
+_END = r"(?![\w'\u2019+/-]|\s*(?:,|\bor\b|\band\b)\s*[\"'`]?(?:[abc]|tie)\b)"  # "A or B" is no verdict
+_CHOICE = rf"(?:an?\s+(?=tie|draw))?(?P<choice>tie|draw|equal|(?-i:[ABC])){_END}"  # a small "a" is an article
+_EDGE = r"[\s\"'\u201c*_`\[({]*"
+_REPLY = r"(?:reply|response|assistant|answer|option)\s+"
+_LABELLED = (
+    r"(?<!\w)(?:verdict|winner|answer|choice|preference|decision)[\s\"'*_`]*(?:(?:is\s*)?[:=]|\bis\b)"
+    rf"{_EDGE}(?:{_REPLY})?{_EDGE}{_CHOICE}"
+)
+_SAID = (
+    rf"(?<!\w){_REPLY}{_EDGE}{_CHOICE}[\"'*_`\])}}]*\s+(?:is|was)\s+"
+    r"(?:(?:clearly|slightly|much|far|overall|the)\s+)*(?:better|winner|best|stronger)"
+)
+_PATTERNS = [re.compile(p, re.IGNORECASE) for p in (rf"\[\[\s*{_CHOICE}\s*\]\]", _LABELLED, _SAID)]
+_ALONE = re.compile(
+    rf"{_EDGE}(?:{_REPLY})?(?P<choice>(?:a\s+)?(?:tie|draw)|equal|[abc])"
+    r"[\s.!\"'\u201d*_`\])}]*",
+    re.IGNORECASE,
+)
+
+
+class Choice(NamedTuple):
+    """Who won, and where in the text that is said."""
+
+    winner: Winner
+    start: int
+    end: int
+
+
+class PairwiseLLMJudge:
+    """Compares two replies. `evaluation` shows each pair in both orders; this judge answers for the order that it is given.
+
+    Where the API gives the alternatives' probabilities, ``Preference.score`` is P(first) + P(tie) / 2.
+
+    Args:
+        context: For the client and the endpoint of role ``judge``.
+        prompt: The instruction; empty for the built-in one. May hold ``{question}``, ``{first}``, ``{second}``,
+            ``{reference}`` and ``{rubric}``, and must make the judge say `Verdict: A`, `B` or `tie`.
+        rubric: Name or path of a rubric whose criteria are weighed.
+        reasoning: Whether the judge gives reasons first; for the built-in prompt.
+        logprobs: ``auto`` uses probabilities where the API gives them, ``always`` fails without them, ``never`` reads texts.
+        max_tokens: Tokens that the judge may use.
+    """
+
+    requests_per_pair = 1
+
+    def __init__(
+        self,
+        context: JudgeContext,
+        prompt: str = "",
+        rubric: str = "",
+        reasoning: bool = True,
+        logprobs: Use = "auto",
+        max_tokens: int = 256,
+    ) -> None:
+        check_prompt(prompt, PLACEHOLDERS)
+        described = load_rubric(rubric).described() if rubric else ""
+        self._rubric = described if prompt else BY_RUBRIC.format(criteria=described) if rubric else GENERAL
+        self._prompt = prompt or PROMPT.replace("{how}", REASONED if reasoning else AT_ONCE)
+        self._logprobs = logprobs
+        self._asker = Asker(context, max_tokens, logprobs=logprobs)
+
+    async def compare(self, batch: Sequence[tuple[Turn, Turn]]) -> list[Preference | Failure]:
+        """One preference per pair; all are asked for at once."""
+        return list(await asyncio.gather(*(self._one(*pair) for pair in batch)))
+
+    async def _one(self, first: Turn, second: Turn) -> Preference | Failure:
+        prompt = self._prompt.format(
+            question=dialogue(first),
+            first=first.reply,
+            second=second.reply,
+            reference=first.reference or "",
+            rubric=self._rubric,
+        )
+        return await self._asker.ask(prompt, self._read)
+
+    def _read(self, answer: Completion) -> Preference | Failure:
+        found = read_choice(answer.text)
+        if found is None:
+            return unread(answer, "verdict A, B or tie")
+        score = expected_score(answer.logprobs or ())
+        if score is None and self._logprobs == "always":
+            return Failure(f"the verdict's probability is not known ({answer.text[-80:]!r}): set `logprobs=auto`")
+        return Preference(found.winner, answer.text, answer.cost_usd, score)
+
+    async def aclose(self) -> None:
+        """The client is shared and not ours to close."""
+
+
+def read_choice(text: str) -> Choice | None:
+    """Finds the verdict: the last ``[[A]]``, else the last ``Verdict: A``, else ``Reply A is better``, else the answer alone.
+
+    Args:
+        text: What the judge model said.
+
+    Returns:
+        The verdict; None where there is none, or where the last line that has one has several.
+    """
+    said, offset = spoken(text)
+    for pattern in _PATTERNS:
+        found = list(pattern.finditer(said))
+        if found:
+            line = said.rfind("\n", 0, found[-1].start())
+            several = {match["choice"].lower() for match in found if match.start() > line}
+            return None if len(several) > 1 else _choice(found[-1], offset)
+    alone = _ALONE.fullmatch(said)
+    return _choice(alone, offset) if alone else None
+
+
+def _choice(found: re.Match[str], offset: int) -> Choice:
+    return Choice(
+        _WINNERS[found["choice"].lower().removeprefix("a ").strip()],
+        offset + found.start("choice"),
+        offset + found.end("choice"),
+    )
+
+
+def expected_score(tokens: Sequence[TokenLogprob]) -> float | None:
+    """The first reply's expected score by the model's own probabilities: P(A) + P(tie) / 2, renormalised.
+
+    Args:
+        tokens: The answer's tokens with their alternatives.
+
+    Returns:
+        The score in [0, 1]; None where the text holds no verdict, or A, B and tie together are less likely than `LEAST_MASS`.
+    """
+    found = read_choice("".join(token.token for token in tokens))
+    end, at = 0, None
+    for token in tokens:
+        begin, end = end, end + len(token.token)
+        if found is not None and begin <= found.start < end:
+            at = token
+            break
+    if at is None or not at.top_logprobs:
+        return None
+    masses: dict[Winner, float] = dict.fromkeys(("first", "second", "tie"), 0.0)
+    for text, logprob in ({top.token: top.logprob for top in at.top_logprobs} | {at.token: at.logprob}).items():
+        word = re.sub(r"[\W_]+", "", text).lower()
+        winner = _WINNERS.get(word) or ("tie" if word and "tie".startswith(word) else None)
+        if winner is not None:
+            masses[winner] += math.exp(logprob)
+    mass = sum(masses.values())
+    return (masses["first"] + masses["tie"] / 2) / mass if mass >= LEAST_MASS else None

@@ -1,0 +1,159 @@
+"""Reads what a judge model answered: a grade on a scale, from the text and from the tokens' probabilities."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from ...inference.completion import TokenLogprob
+
+_FLAGS = re.IGNORECASE | re.VERBOSE
+_MARKDOWN = re.compile(r"[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
+_WORDS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 9: "nine", 10: "ten", 20: "twenty", 100: "hundred"}
+
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i['\u2019]?m|i\s+am)\s+(?:very\s+|so\s+)?(?:sorry|unable|not\s+able)|sorry\b|"
+    r"i\s+(?:can(?:['\u2019]t|not)|won['\u2019]t|will\s+not|must\s+decline|refuse)|as\s+an\s+ai\b)",
+    re.IGNORECASE,
+)
+
+LEAST_MASS = 0.5
+"""Probability that the listed grades must have together: below it the model was not about to say a grade."""
+
+_CERTAIN = 0.01
+"""Probability of a token that might be half a number, up to which it may be left out."""
+
+
+class Grade(NamedTuple):
+    """A grade and where in the text its number stands."""
+
+    value: float
+    start: int
+    end: int
+
+
+class _Patterns(NamedTuple):
+    colon: re.Pattern[str]
+    verb: re.Pattern[str]
+    alone: re.Pattern[str]
+    line: re.Pattern[str]
+
+
+@lru_cache
+def _patterns(high: int) -> _Patterns:
+    """What a grade on a scale that ends at ``high`` looks like."""
+    top = rf"(?:{high}(?:\.0+)?|{_WORDS[high]})" if high in _WORDS else rf"{high}(?:\.0+)?"
+    label = rf"""
+        (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
+          | (?<![^\W_])(?<![^\W_]_) )                    # "max_score" and "underscore" are other words
+        (?: score|rating|grade )(?!\w) [\s"'\]]*
+        (?: \( (?: [^()\n]*\b{high} | (?!\s*(?:out|of|max)\b)[^()\d\n]* ) \)\s* )?  # "(0-10)", "(overall)"
+    """
+    number = rf"""
+        [\s"'(\[{{]* ([0-9]+(?:\.[0-9]+)?)(?![\w%+])
+        (?: \s*\(? (?:/|out\s+of|of)\s* {top}(?!\w) \)? )?
+    """
+    return _Patterns(
+        colon=re.compile(label + "(?:is\\s*)?[:=\uff1a]", _FLAGS),
+        verb=re.compile(label + r"is\b(?=\s*[0-9])", _FLAGS),
+        alone=re.compile(number + r"""[\s.!"')\]}]* (?:\n|$)""", _FLAGS),
+        line=re.compile(
+            number
+            + r"""
+            (?!\s*(?:[/%⭐★]|(?:to|or|and|out|of|in|plus|minus|point|stars?|percent|half)\b))  # "7 or so", "4 stars"
+            [^\d\n]*? (?:[.!?;](?=\s|$)|,\s*"|}|\n|$)        # nor any other figure before the sentence ends
+            """,
+            _FLAGS,
+        ),
+    )
+
+
+def spoken(text: str) -> tuple[str, int]:
+    """What a text says after and before its thoughts, and at which place of the text that begins."""
+    begin = text.rfind("</think>")
+    begin = 0 if begin < 0 else begin + len("</think>")
+    said = text[begin:].partition("<think>")[0]
+    stripped = said.lstrip()
+    return stripped.rstrip(), begin + len(said) - len(stripped)
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer begins as refusals do."""
+    return bool(_REFUSAL.match(spoken(text)[0]))
+
+
+def read_grade(text: str, low: int = 0, high: int = 10) -> Grade | None:
+    """Finds the grade in a judge model's answer.
+
+    It is the number after the last ``Score:``, ``Rating:`` or ``Grade:`` (else ``score is``), or the number that is the
+    whole answer. Where another number could be meant, none is read: a range, another scale, a decimal comma, a sign,
+    further figures in the same sentence, a limit that is labelled as well, a thought that did not end.
+
+    Args:
+        text: What the judge model said.
+        low: The worst grade.
+        high: The best grade.
+
+    Returns:
+        The grade if it is certain and on the scale; None otherwise.
+    """
+    said, offset = spoken(text)
+    said = _MARKDOWN.sub(lambda found: " " * len(found[0]), said)  # of the same length: places stay
+    patterns = _patterns(high)
+    labels, pattern = list(patterns.colon.finditer(said)), patterns.line
+    if not labels:
+        labels, pattern = list(patterns.verb.finditer(said)), patterns.alone
+    if any(label["limit"] for label in labels):
+        return None
+    found = pattern.match(said, labels[-1].end()) if labels else patterns.alone.fullmatch(said)
+    if found is None or not low <= float(found[1]) <= high:
+        return None
+    return Grade(float(found[1]), offset + found.start(1), offset + found.end(1))
+
+
+def expected_grade(tokens: Sequence[TokenLogprob], low: int, high: int) -> float | None:
+    """The mean grade by the model's own probabilities: Σ s·p(s) over the grades it might have said at that place.
+
+    As in G-Eval (Liu et al. 2023, arXiv 2303.16634), but from the listed alternatives instead of from samples, with their
+    probabilities renormalised. The place is that of the grade which the text gives, so digits in a rationale do not count.
+
+    Args:
+        tokens: The answer's tokens with their alternatives.
+        low: The worst grade.
+        high: The best grade.
+
+    Returns:
+        The mean, in [low, high]; None where the tokens do not tell it: the text holds no certain grade, its number is
+        more than one token, an alternative might be half a number, or the listed grades are less likely than `LEAST_MASS`.
+    """
+    found = read_grade("".join(token.token for token in tokens), low, high)
+    token = None if found is None else _token_at(tokens, found)
+    if token is None or not token.top_logprobs:
+        return None
+    listed = {top.token: top.logprob for top in token.top_logprobs} | {token.token: token.logprob}
+    grades: dict[int, float] = {}
+    for text, logprob in listed.items():
+        digits = re.fullmatch(r"\D*([0-9]+)", text)
+        if digits and low <= int(digits[1]) <= high:
+            grades[int(digits[1])] = grades.get(int(digits[1]), 0.0) + math.exp(logprob)
+    whole = any(grade > 9 for grade in grades)  # the tokenizer has numbers of two digits
+    if high > 9 and not whole:
+        halves = {grade for grade in grades if any(str(other).startswith(str(grade)) for other in range(10, high + 1))}
+        if any(grades[grade] > _CERTAIN for grade in halves):
+            return None
+        grades = {grade: mass for grade, mass in grades.items() if grade not in halves}
+    mass = sum(grades.values())
+    return sum(grade * share for grade, share in grades.items()) / mass if mass >= LEAST_MASS else None
+
+
+def _token_at(tokens: Sequence[TokenLogprob], grade: Grade) -> TokenLogprob | None:
+    """The token that ends with the grade's number; None if the number is more than one token."""
+    end = 0
+    for token in tokens:
+        begin, end = end, end + len(token.token)
+        if end > grade.start:
+            return token if begin <= grade.start and end == grade.end else None
+    return None

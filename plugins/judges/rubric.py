@@ -1,0 +1,151 @@
+"""A judge model that grades several criteria in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...inference.completion import Completion
+from ..judge import JudgeContext
+from ..verdict import Failure, Score, Turn, Verdict
+from .asking import Asker, Use, dialogue, unread
+from .criteria import Rubric, load_rubric
+from .reading import spoken
+
+PROMPT = """\
+Grade the assistant's last reply by each of these criteria, from {low} (worst) to {high} (best):
+{criteria}
+
+[Question]
+{question}
+
+[Reply]
+{reply}
+
+Answer with one JSON object: first "reason", one sentence, then every criterion with its whole number, like
+{example}"""
+
+_LINE = r"(?im)^[\s\-*#>`\"'\d.)]*{name}[\s*`\"']*[:=\-]+[\s*`\"']*([0-9]+)(?:\s*(?:/|out\s+of)\s*{high})?[\s*`\"',.]*$"
+
+
+class RubricJudge:
+    """The weighted mean of the criteria's grades, in [0, 1]; ``components`` holds each grade.
+
+    The endpoint is held to a JSON schema where it can be. An answer that lacks a criterion, or grades one off the scale,
+    is asked for once more, at a higher temperature; then it is a failure.
+
+    Args:
+        context: For the client and the endpoint of role ``judge``.
+        rubric: Name or path of the rubric.
+        structured: ``auto`` uses a JSON schema where the API takes one, ``always`` fails without, ``never`` asks in words.
+        max_tokens: Tokens that the judge may use.
+    """
+
+    concurrent = True  # a call a turn
+    requests_per_turn = 1
+
+    def __init__(
+        self, context: JudgeContext, rubric: str = "answer", structured: Use = "auto", max_tokens: int = 256
+    ) -> None:
+        self.rubric = load_rubric(rubric)
+        self._asker = Asker(context, max_tokens, structured=structured)
+        self._schema = _schema(self.rubric)
+
+    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
+        """One verdict per turn; all are asked for at once."""
+        return list(await asyncio.gather(*map(self._one, batch)))
+
+    async def _one(self, turn: Turn) -> Verdict:
+        low, high = self.rubric.scale
+        example = json.dumps({"reason": "…", **dict.fromkeys(self.rubric.criteria, "N")}, ensure_ascii=False)
+        prompt = PROMPT.format(
+            low=low,
+            high=high,
+            criteria=self.rubric.described(),
+            question=dialogue(turn),
+            reply=turn.reply,
+            example=example.replace('"N"', "N"),
+        )
+        return await self._asker.ask(prompt, self._read, self._schema)
+
+    def _read(self, answer: Completion) -> Score | Failure:
+        grades = read_grades(answer.text, self.rubric)
+        if grades is None:
+            low, high = self.rubric.scale
+            return unread(answer, f"grade from {low} to {high} for each of {', '.join(self.rubric.criteria)}")
+        return Score(weighted_mean(grades, self.rubric), grades, answer.text, answer.cost_usd)
+
+    async def aclose(self) -> None:
+        """The client is shared and not ours to close."""
+
+
+def weighted_mean(grades: Mapping[str, float], rubric: Rubric) -> float:
+    """The grades' mean by the criteria's weights, moved to [0, 1]."""
+    low, high = rubric.scale
+    total = sum(criterion.weight for criterion in rubric.criteria.values())
+    mean = sum(rubric.criteria[name].weight * grade for name, grade in grades.items()) / total
+    return (mean - low) / (high - low)
+
+
+def read_grades(text: str, rubric: Rubric) -> dict[str, float] | None:
+    """Finds a grade for every criterion: in the last JSON object that has all of them, else on a line for each.
+
+    Args:
+        text: What the judge model said.
+        rubric: The criteria and their scale.
+
+    Returns:
+        The grades by criterion; None unless every one is there once, whole and on the scale.
+    """
+    said, _ = spoken(text)
+    objects = [found for found in _objects(said) if all(name in found for name in rubric.criteria)]
+    values = objects[-1] if objects else _lines(said, rubric)
+    grades = {name: _grade(values.get(name), rubric.scale) for name in rubric.criteria}
+    return None if None in grades.values() else {name: float(grade or 0) for name, grade in grades.items()}
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """All JSON objects in a text that are not inside another."""
+    decoder, at = json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        try:
+            found, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            end = at + 1
+        else:
+            if isinstance(found, dict):
+                yield found
+        at = text.find("{", end)
+
+
+def _lines(text: str, rubric: Rubric) -> dict[str, Any]:
+    found = {}
+    for name in rubric.criteria:
+        words = re.escape(name).replace("_", r"[\s_]").replace(r"\-", r"[\s-]")
+        grades = re.findall(_LINE.format(name=words, high=rubric.scale[1]), text)
+        if len(grades) == 1:
+            found[name] = int(grades[0])
+    return found
+
+
+def _grade(value: Any, scale: tuple[int, int]) -> int | None:
+    """A whole number on the scale, or a text that is one; None for anything else."""
+    if isinstance(value, Mapping):  # {"grade": 4, "reason": "…"}
+        numbers = [entry for entry in value.values() if isinstance(entry, int | float)]
+        value = numbers[0] if len(numbers) == 1 else None
+    if isinstance(value, str):
+        found = re.fullmatch(rf"\s*([0-9]+)(?:\s*/\s*{scale[1]})?\s*", value)
+        value = int(found[1]) if found else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not scale[0] <= value <= scale[1]:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _schema(rubric: Rubric) -> dict[str, Any]:
+    low, high = rubric.scale
+    grade = {"type": "integer", "enum": list(range(low, high + 1))}
+    fields = {"reason": {"type": "string"}, **dict.fromkeys(rubric.criteria, grade)}
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}

@@ -1,0 +1,38 @@
+"""Whether a reply is abusive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ...inference.errors import ConfigError
+from ..verdict import Score, Turn
+
+
+class ToxicityJudge:
+    """1 minus the probability that the reply is profane or abusive, in [0, 1].
+
+    By alt-profanity-check: a linear model over words, trained on 200,000 labelled English comments, which its wheel holds.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from profanity_check import predict_prob
+        except ImportError as error:
+            raise ConfigError(
+                "the judge `toxicity` needs alt-profanity-check: run `pip install 'duologue[judges]'`"
+            ) from error
+        self._probabilities = predict_prob
+
+    async def score(self, batch: Sequence[Turn]) -> list[Score]:
+        """One score per turn."""
+        if not batch:
+            return []
+        found = await asyncio.to_thread(self._probabilities, [turn.reply for turn in batch])
+        return [Score(1 - float(probability)) for probability in found]
+
+    async def aclose(self) -> None:
+        """Nothing to free."""

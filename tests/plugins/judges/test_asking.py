@@ -1,0 +1,131 @@
+"""What the endpoint can do is found out by the first question, and used no further than that."""
+
+import pytest
+
+from duologue.inference import Cassette, InferenceClient
+from duologue.inference.errors import CassetteMiss, EndpointRefused
+from duologue.plugins import Failure, JudgeContext, Turn
+from duologue.plugins.judges.llm import LLMJudge
+from duologue.plugins.judges.rubric import RubricJudge
+
+QUESTION = ({"role": "user", "content": "Why?"},)
+
+
+def ask(context, *replies, make=LLMJudge, **settings):
+    judge = make(context, **settings)
+    return context.client.run(judge.score([Turn(QUESTION, reply) for reply in replies]))
+
+
+def test_the_grade_is_its_expectation_where_the_alternatives_are_known(server, context, with_alternatives):
+    server.answer = lambda body: with_alternatives("Score: ", ("4", {"4": 0.7, "5": 0.3}))
+    (verdict,) = ask(context, "So.", scale=[1, 5])
+    assert verdict.components == {"grade": pytest.approx(4.3), "expected": 1.0}
+    assert verdict.value == pytest.approx(3.3 / 4)
+    assert (server.requests[0]["logprobs"], server.requests[0]["top_logprobs"]) == (True, 20)
+
+
+def test_never_asks_for_no_probabilities(server, context):
+    server.answer = lambda body: "Score: 4"
+    assert ask(context, "So.", logprobs="never")[0].value == 0.4
+    assert "logprobs" not in server.requests[0]
+
+
+def test_a_server_without_logprobs_is_read_from_the_text_and_that_is_said_once(server, context):
+    server.logprobs = False
+    server.answer = lambda body: "Score: 4"
+    with pytest.warns(UserWarning, match="`fake` gives no logprobs: judges read its grades from the text") as caught:
+        verdicts = ask(context, "So.", "Because.", "Well.")
+    assert len(caught) == 1
+    assert [verdict.components for verdict in verdicts] == [{"grade": 4.0, "expected": 0.0}] * 3
+
+
+def test_always_refuses_a_server_without_logprobs(server, context):
+    server.logprobs = False
+    server.answer = lambda body: "Score: 4"
+    with pytest.raises(EndpointRefused, match="returned no logprobs"):
+        ask(context, "So.", logprobs="always")
+
+
+def test_always_fails_where_the_grade_has_no_alternatives(server, context):
+    server.answer = lambda body: "Score: 4"  # the fake's tokens list none
+    (verdict,) = ask(context, "So.", logprobs="always")
+    assert isinstance(verdict, Failure)
+    assert "set `logprobs=auto`" in verdict.error
+
+
+def rejects(field):
+    """A server that does not know a field of the request."""
+
+    def answer(body):
+        if field in body:
+            return 400, {"error": {"message": f"unknown field {field}"}}
+        return 'Score: 4\n{"reason": "r", "correct": 4, "helpful": 4, "clear": 4}'
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "setting"),
+    [(LLMJudge, "logprobs", "logprobs"), (RubricJudge, "response_format", "structured")],
+)
+def test_a_field_that_the_server_rejects_is_left_out_from_then_on(server, client, context, make, field, setting):
+    server.answer = rejects(field)
+    verdicts = ask(context, "So.", "Because.", "Well.", make=make)
+    assert all(not isinstance(verdict, Failure) for verdict in verdicts)
+    assert sum(field in body for body in server.requests) == 1  # the others waited to hear of it
+    (failed,) = ask(context, "Hm.", make=make, **{setting: "always"})
+    assert isinstance(failed, Failure)
+    assert f"unknown field {field}" in failed.error
+
+
+def test_a_replay_meets_the_same_requests_whatever_the_order(server, endpoint, tmp_path):
+    """The refusal was not recorded: the replay learns from the missing answer what the run had learnt."""
+    server.answer = rejects("logprobs")
+    for mode, replies in (("record", ["So.", "Because.", "Well."]), ("replay", ["Well.", "So.", "Because."])):
+        client = InferenceClient(Cassette(tmp_path / "c.sqlite", mode=mode))
+        try:
+            verdicts = ask(JudgeContext(client, {"assistant": endpoint}), *replies)
+        finally:
+            client.close()
+        assert [verdict.value for verdict in verdicts] == [0.4] * 3
+    asked = len(server.requests)
+    client = InferenceClient(Cassette(tmp_path / "c.sqlite", mode="replay"))
+    with pytest.raises(CassetteMiss):
+        ask(JudgeContext(client, {"assistant": endpoint}), "Never asked.")
+    client.close()
+    assert len(server.requests) == asked
+
+
+def test_a_server_that_is_down_for_a_moment_keeps_its_capabilities(server, context, with_alternatives):
+    answers = iter([(503, {}), (503, {})])
+    server.answer = lambda body: next(answers, None) or with_alternatives("Score: ", ("4", {"4": 0.7, "5": 0.3}))
+    judge = LLMJudge(context)
+    first = context.client.run(judge.score([Turn(QUESTION, "So.")]))
+    assert isinstance(first[0], Failure)
+    assert context.client.run(judge.score([Turn(QUESTION, "Well.")]))[0].components["expected"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "said"),
+    [
+        ("I'm sorry, I can't grade that.", "stop", "the judge refused: \"I'm sorry"),
+        ("Well.", "stop", "holds no score from 0 to 10: 'Well.'"),
+        ("", "content_filter", "taken away by the endpoint's content filter"),
+    ],
+)
+def test_what_is_no_grade_says_why(server, context, text, finish_reason, said):
+    from duologue.tests.conftest import chat_body
+
+    server.answer = lambda body: chat_body(text, finish_reason=finish_reason)
+    (verdict,) = ask(context, "So.", logprobs="never")
+    assert isinstance(verdict, Failure)
+    assert said in verdict.error
+
+
+def test_thoughts_that_came_apart_are_no_answer(server, context):
+    from duologue.tests.conftest import chat_body
+
+    server.answer = lambda body: chat_body("Score: 8", reasoning_content="Perhaps Score: 3")
+    assert ask(context, "So.", logprobs="never")[0].value == 0.8
+    server.answer = lambda body: chat_body("", reasoning_content="Score: 3")
+    assert isinstance(ask(context, "Hm.", logprobs="never")[0], Failure)
