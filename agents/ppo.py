@@ -19,6 +19,7 @@ from ..envs.dialogue import Transition
 from ..envs.observation import Observation
 from ..inference.errors import ConfigError, TooManyFailures
 from ..inference.garbage import calm_collection
+from ..plugins.reward import Reward
 from .actor import Actor
 from .checkpoint import random_states, restore_random_states
 from .played import Played
@@ -74,9 +75,10 @@ class DialoguePPO(PPO):
 
     Besides what `PPO` logs, each rollout logs ``rollout/utilisation`` (seconds that dialogues waited for endpoints over the
     rollout's seconds times ``n_envs``), ``rollout/wait_s`` (nothing was ready), ``rollout/forward_s`` (choosing actions),
-    ``rollout/stale_share`` (of the transitions, chosen before the last update), ``rollout/failures`` and the mean raw
-    score of each judge as ``reward/<judge>``. Where ``env.turn_deadline_s`` cut episodes also ``rollout/cut_share`` (of the
-    episodes) and ``rollout/cut_mean_turns`` (complete turns before the cut): the bias that it brings.
+    ``rollout/stale_share`` (of the transitions, chosen before the last update), ``rollout/failures``, each judge's
+    mean raw score as ``reward/<judge>`` and what it added to the reward as ``term/<judge>``. Where ``env.turn_deadline_s``
+    cut episodes also ``rollout/cut_share`` (of the episodes) and ``rollout/cut_mean_turns`` (complete turns before the
+    cut): the bias that it brings.
 
     Raises:
         ConfigError: If the action space has no discrete actions, or ``max_ahead_episodes`` is negative.
@@ -147,6 +149,9 @@ class DialoguePPO(PPO):
     def _go_on(self, progress: Mapping[str, Any]) -> None:
         rest = dict(progress)
         restore_random_states(rest.pop("random"))
+        reward, statistics = self._reward, rest.pop("reward")
+        if reward is not None:
+            reward.restore(statistics)
         self._ticker.left = [tuple(entry) for entry in rest.pop("left")]
         vars(self).update(rest)
 
@@ -171,7 +176,12 @@ class DialoguePPO(PPO):
             "failures": dict(self.failures),
             "cut": list(self.cut),
             "left": list(self._ticker.left),
+            "reward": {} if self._reward is None else self._reward.state(),
         }
+
+    @property
+    def _reward(self) -> Reward | None:
+        return self.env.task.reward if isinstance(self.env, DialogueVecEnv) else None
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
         """As `PPO.learn`; meanwhile Python's garbage collector runs less often, see `calm_collection`."""
@@ -214,6 +224,8 @@ class DialoguePPO(PPO):
         if not played:
             raise TooManyFailures(f"every episode of a rollout failed or was cut: {dict(failures)}")
         self._fill(rollout_buffer, played, collector.rollout)
+        if self._reward is not None:  # now and in this order, whatever the latencies were
+            self._reward.observe(transition.info for episode in played for transition in episode.transitions)
         self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
         self._record(played, failures, collector)
         callback.update_locals({"played": played, "failures": failures})
@@ -259,7 +271,7 @@ class DialoguePPO(PPO):
         scores: dict[str, list[float]] = {}
         for transition in (t for p in played for t in p.transitions):
             for name, value in transition.info.items():
-                if name.startswith("reward/"):
+                if name.startswith(("reward/", "term/")):
                     scores.setdefault(name, []).append(value)
         for name, values in scores.items():
             self.logger.record(name, float(np.mean(values)))

@@ -199,7 +199,7 @@ def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) ->
         "model": task.assistant.model,
         "assistant": task.assistant.to_settings(),
         "task": {"system": task.system, "max_turns": task.max_turns},
-        "judges": [name for name, judge in config["judges"].items() if judge],
+        "judges": [n for n, e in task.reward.entries.items() if e.weight or e.gate] if task.reward is not None else [],
         "seed": config["seed"],
         "timesteps": agent.num_timesteps,
         "config_digest": run.config_digest,

@@ -70,6 +70,7 @@ class DialogueVecEnv(VecEnv):
         if self._future is None:
             raise RuntimeError("`step_wait` was called before `step_async`")
         outcomes, self._future = self._future.result(), None
+        self._core.observe(outcomes)
         rewards = np.zeros(self.num_envs, np.float32)
         dones = np.zeros(self.num_envs, bool)
         infos: list[dict[str, Any]] = []

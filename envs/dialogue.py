@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -49,7 +49,7 @@ class Transition:
         observation: The next one; after the last turn, the state as it was left. Where ``max_turns`` cut the dialogue it
             is what the policy would have seen next, so that its value can be estimated.
         reward: The judged reward; 0 in a task without judges.
-        terminated: Whether the user ended the dialogue.
+        terminated: Whether the user ended the dialogue; or ``max_turns``, where a judge waits for the end.
         truncated: Whether ``max_turns`` cut it.
         info: See `DialogueEnv`.
     """
@@ -77,6 +77,7 @@ class Dialogue:
         self._seen: Observation = {}
         self._scenario: Scenario = task.scenarios[0]
         self._over = True
+        self._potentials: Mapping[str, float] = {}
         self.state = DialogueState([])
 
     async def reset(self, episode: Episode) -> tuple[Observation, dict[str, Any]]:
@@ -90,6 +91,7 @@ class Dialogue:
             DuologueError: What no retry can mend.
         """
         self._over = True  # until the first turn is open
+        self._potentials = {}
         self._scenario = scenario = episode.scenario
         system = scenario.system if scenario.system is not None else self.task.system
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
@@ -152,8 +154,9 @@ class Dialogue:
         turn = self._turn(completion)
         state.messages.append({"role": "assistant", "content": completion.text})
         state.turn += 1
-        judged, answer = await self._judge_and_answer(turn)
-        terminated = answer is None
+        judged, answer = await self._judge_and_answer(turn, [*state.proposals, *completions])
+        self._potentials = judged.potentials
+        terminated = self._ended(answer)
         truncated = not terminated and state.turn >= task.max_turns
         if answer is not None:
             state.messages.append({"role": "user", "content": answer})
@@ -194,10 +197,15 @@ class Dialogue:
             top_logprobs=request.top_logprobs,
         )
 
-    async def _judge(self, turn: Turn) -> Judged:
-        if self.task.reward is None:
-            return Judged(0.0)
-        judged = await self.task.reward.judge(turn)
+    def _ended(self, answer: str | None) -> bool:
+        """Whether the dialogue is over and not only cut: where a judge waits for the end, ``max_turns`` is one."""
+        reward = self.task.reward
+        return answer is None or (reward is not None and reward.judges_ends and self.state.turn >= self.task.max_turns)
+
+    async def _judge(self, turn: Turn, spent: Sequence[Completion], ended: bool | Awaitable[bool]) -> Judged:
+        assert self.task.reward is not None
+        cost = {"cost_usd": sum(c.cost_usd for c in spent), "tokens": sum(c.completion_tokens for c in spent)}
+        judged = await self.task.reward.judge(turn, ended, self._potentials, **cost)
         for name, verdict in judged.verdicts.items():
             if isinstance(verdict, Failure):
                 raise EpisodeFailed(name, verdict.error)
@@ -205,11 +213,20 @@ class Dialogue:
             raise EpisodeFailed("reward", judged.failure or "no verdict")
         return judged
 
-    async def _judge_and_answer(self, turn: Turn) -> tuple[Judged, str | None]:
+    async def _judge_and_answer(self, turn: Turn, spent: Sequence[Completion]) -> tuple[Judged, str | None]:
         """Both at the same time; a user who need not think costs no task."""
+        if self.task.reward is None:
+            return Judged(0.0), await self._answer()
         if getattr(self.task.user, "immediate", False):
-            return await self._judge(turn), await self._answer()
-        return await asyncio.gather(self._judge(turn), self._answer())
+            answer = await self._answer()
+            return await self._judge(turn, spent, self._ended(answer)), answer
+        answering = asyncio.ensure_future(self._answer())
+
+        async def ended() -> bool:
+            return self._ended(await answering)
+
+        judged, answer = await asyncio.gather(self._judge(turn, spent, ended()), answering)
+        return judged, answer
 
     async def _answer(self) -> str | None:
         try:
@@ -240,5 +257,5 @@ class Dialogue:
             "reply": completion.text,
             "finish_reason": completion.finish_reason,
             "messages": tuple(message.copy() for message in self.state.messages),  # users keep what they are given
-            **{f"reward/{name}": float(value) for name, value in judged.scores.items()},
+            **judged.logged,
         }

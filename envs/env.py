@@ -49,7 +49,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
     Termination: the user has nothing left to say. Truncation: `max_turns` assistant turns were made; the last
     observation is then what the policy would have seen next, which costs `select` the requests of one more turn (only
     in a task with judges: without a reward there is no value to bootstrap, and its boxes are zero).
-    A call or a judge that fails after its retries raises `EpisodeFailed`: a failure is never a reward.
+    Where a judge has `when=end`, the end by `max_turns` is a termination like others. A call or a judge that fails after its
+    retries truncates the episode with `info["failure"]` and NaN for a reward: a failure is never a number.
 
     ## Information
     | key | type | meaning |
@@ -61,6 +62,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `finish_reason` | str | `stop`, or `length` if the reply was cut |
     | `messages` | tuple[Message, ...] | the dialogue so far |
     | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
+    | `term/<judge>` | float | what it adds to the reward: weighted, normalised, shaped; `term/cost` is the cost's |
 
     After `reset`: `scenario`, `episode_number` (int) and `draw` (int).
 
@@ -122,6 +124,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
             none, and zero would be a lie. Leave such a transition out.
         """
         t = self.task.client.run(self._dialogue.step_or_end(action))
+        if self.task.reward is not None:
+            self.task.reward.observe([t.info])
         return t.observation, t.reward, t.terminated, t.truncated, t.info
 
     def render(self) -> str | None:

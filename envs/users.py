@@ -13,7 +13,7 @@ from .state import DialogueState
 class User(Protocol):
     """Answers the assistant. One object serves all dialogues, so it keeps no state of its own.
 
-    One that asks nobody may have an attribute ``immediate = True``: it is then asked after the judges instead of beside them.
+    One that asks nobody may have an attribute ``immediate = True``: it is then asked before the judges instead of beside them.
     """
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:

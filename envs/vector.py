@@ -117,6 +117,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             raise ConfigError("an episode has ended: reset it with `reset(options={'reset_mask': mask})` first")
         resting = self._ended.copy() if self.mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         outcomes = self.task.client.run(self.advance(list(iterate(self.action_space, actions)), resting))
+        self.observe(outcomes)
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         infos: dict[str, Any] = {}
@@ -153,6 +154,11 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             return transition, None
 
         return await _all(one(i) for i in range(self.num_envs))
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Adds the turns' scores, in the order of the copies, to the statistics that later turns are normalised by."""
+        if self.task.reward is not None:
+            self.task.reward.observe(transition.info for transition, _ in outcomes if transition is not None)
 
     async def begin(self, copies: Sequence[int]) -> dict[int, Started]:
         """Starts the next episode of each of these copies."""

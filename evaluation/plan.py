@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,18 +104,20 @@ class Planner:
         self.lengths = known or Lengths(0, TOKENS_PER_BYTE, float(longest))
         self._branches = branches(self.interface)
 
-    def training(self, turns: int, judge_requests: int) -> Iterator[Need]:
-        """Rollouts of so many turns, and their judging by so many requests each."""
+    def training(self, turns: int, judge_requests: int, end_requests: int) -> Iterator[Need]:
+        """Rollouts of so many turns, and their judging by so many requests each, and for those that end a dialogue."""
         scenarios = self.task.scenarios
         episodes = math.ceil(turns / np.mean([self._turns(scenario) for scenario in scenarios]))
         draws = episodes if self.task.draws is None else math.ceil(self.task.draws)
         roots = min(episodes, len(scenarios) * draws)
         asked, judged = [], []
-        for turn, share in enumerate(self._reaching(scenarios)):
+        shares = [*self._reaching(scenarios), 0.0]
+        for turn, (share, after) in enumerate(pairwise(shares)):
             played, distinct = episodes * share, roots * share * self._branches**turn
             per_history = self.interface.requests_per_turn * (1 if self.interface.two_phase else self._branches)
             asked.append(min(played * self.interface.requests_per_turn, distinct * per_history))
-            judged.append(min(played, distinct * self._branches) * judge_requests)
+            each = (after * judge_requests + (share - after) * end_requests) / share
+            judged.append(min(played, distinct * self._branches) * each)
         if self.interface.two_phase and self.task.reward is not None:  # a truncated dialogue looks one turn ahead
             cut = np.mean([len(scenario.user) > self.task.max_turns for scenario in scenarios])
             asked.append(episodes * float(cut) * self.interface.requests_per_turn)
@@ -214,8 +217,9 @@ def make_plan(
     agent = config["agent"]
     rollout = agent["n_envs"] * agent["n_steps"]
     turns = math.ceil(agent["total_timesteps"] / rollout) * rollout
-    each = 0 if task.reward is None else task.reward.requests_per_turn
-    needs = list(planner.training(turns, each))
+    reward = task.reward
+    each, end = (0, 0) if reward is None else (reward.requests_per_turn, reward.requests_per_end)
+    needs = list(planner.training(turns, each, end))
     if checked is not None:
         settings, scenarios, referee = checked
         options = settings.contestants, settings.repeats, settings.baseline_repeats, referee.judge

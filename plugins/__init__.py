@@ -5,8 +5,9 @@ from .judge import Judge, JudgeContext, PairwiseJudge
 from .lifecycle import RolloutStats, RunInfo
 from .manager import Plugins, plugins
 from .registrar import JudgeRegistrar, JudgeSpec
-from .reward import Judged, Reward, Weighted
+from .reward import Judged, Reward
 from .verdict import Abstain, Failure, Preference, Score, Turn, Verdict
+from .weighted import Weighted
 
 __all__ = [
     "Abstain",

@@ -12,7 +12,7 @@ from .registrar import RESERVED, JudgeSpec
 
 
 def publish(registry: Plugins) -> None:
-    """Stores ``judge/<name>`` for every judge: its own settings, typed, beside ``name``, ``weight`` and ``gate``.
+    """Stores ``judge/<name>`` for every judge: its own settings, typed, beside ``name`` and those of `Weighted`.
 
     So ``+judge@judges.tox=toxicity judges.tox.weight=0.5`` works, with a typed error for a misspelt setting.
 
@@ -31,7 +31,7 @@ def publish(registry: Plugins) -> None:
 
 
 def node(spec: JudgeSpec) -> type:
-    """A dataclass of a judge's own settings, ``name``, ``weight`` and ``gate``.
+    """A dataclass of a judge's own settings, ``name`` and those of `Weighted`.
 
     Raises:
         PluginError: If a setting has no default.
@@ -47,6 +47,10 @@ def node(spec: JudgeSpec) -> type:
         ("name", str, dataclass_field(default=spec.name)),
         ("weight", float, dataclass_field(default=1.0)),
         ("gate", bool, dataclass_field(default=False)),
+        ("when", str, dataclass_field(default="turn")),
+        ("length_control", bool, dataclass_field(default=False)),
+        ("normalise", bool, dataclass_field(default=False)),
+        ("clip", list[float] | None, dataclass_field(default=None)),
     ]
     # a copy, not a subclass: Hydra makes what comes from a frozen dataclass read-only
     return make_dataclass(f"{spec.name.title()}Judge", [*own, *common])

@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, TypeAlias, get_args
 
 from ..inference.errors import PluginError
+from .weighted import Weighted
 
 BLOCK = "DUOLOGUE_BLOCK_PLUGINS"
-RESERVED = {"name", "weight", "gate"}
+RESERVED = {"name", *(entry.name for entry in fields(Weighted))}
+"""Settings that every judge has besides its own."""
 
 Kind: TypeAlias = Literal["score", "compare"]
 """Whether a judge scores replies one by one or compares two of them."""

@@ -17,7 +17,8 @@ OPTIONS = {"n_steps": 4, "batch_size": 8, "n_epochs": 2, "device": "cpu", "seed"
 
 @pytest.fixture
 def make_agent(make_task):
-    return lambda: DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task()), **OPTIONS)
+    judges = {"rules": {"name": "rules", "normalise": True}, "length": "length"}
+    return lambda: DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task(judges=judges)), **OPTIONS)
 
 
 def parameters(agent):

@@ -86,14 +86,25 @@ def test_the_value_of_what_was_cut_off_enters_the_last_reward(make_task, scenari
         assert reward == pytest.approx(transition.reward + 0.5 * 0.2)
 
 
+NORMALISED = {
+    "rules": {"name": "rules", "normalise": True, "clip": [-3, 3]},
+    "length": {"name": "length", "when": "end", "length_control": True},
+    "chrf": {"name": "chrf", "when": "potential"},
+}
+
+
+@pytest.mark.parametrize("judges", [{"rules": "rules", "length": "length"}, NORMALISED])
 @pytest.mark.parametrize("interface", ["select", "strategy"])
-def test_training_depends_neither_on_latencies_nor_on_how_many_dialogues_are_under_way(make_task, server, interface):
+def test_training_depends_neither_on_latencies_nor_on_how_many_dialogues_are_under_way(
+    make_task, server, interface, judges
+):
     def trained(scale, slots):
         rng = np.random.default_rng(len(server.requests))
         server.delay_s = lambda body: float(rng.exponential(scale)) if scale else 0.0
         policy = CandidatePolicy if interface == "select" else "MultiInputPolicy"
         options = OPTIONS | {"n_steps": 16 // slots}
-        agent = DialoguePPO(policy, DialogueVecEnv(slots, make_task(interface=interface)), seed=5, **options)
+        task = make_task(interface=interface, judges=judges)
+        agent = DialoguePPO(policy, DialogueVecEnv(slots, task), seed=5, **options)
         agent.learn(48)
         return parameters(agent)
 

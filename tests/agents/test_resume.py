@@ -17,6 +17,7 @@ from duologue.agents.checkpoint import random_states, restore_random_states
 
 OPTIONS = {"n_steps": 4, "batch_size": 8, "n_epochs": 2, "device": "cpu", "seed": 5}
 TOTAL = 100
+JUDGES = {"rules": {"name": "rules", "normalise": True}, "length": {"name": "length", "length_control": True}}
 
 
 def parameters(agent):
@@ -24,7 +25,7 @@ def parameters(agent):
 
 
 def agent_on(make_task, slots=4):
-    return DialoguePPO(CandidatePolicy, DialogueVecEnv(slots, make_task()), **OPTIONS)
+    return DialoguePPO(CandidatePolicy, DialogueVecEnv(slots, make_task(judges=JUDGES)), **OPTIONS)
 
 
 class SaveAt(BaseCallback):
@@ -56,7 +57,7 @@ def test_from_any_checkpoint_it_ends_with_the_same_parameters(make_task, tmp_pat
     undisturbed.learn(TOTAL, callback=SaveAt(path, timesteps, rollout_end))
     th.manual_seed(999)
     np.random.seed(999)
-    resumed = DialoguePPO.load(path, env=DialogueVecEnv(4, make_task()), device="cpu")
+    resumed = DialoguePPO.load(path, env=DialogueVecEnv(4, make_task(judges=JUDGES)), device="cpu")
     assert not th.equal(parameters(resumed), parameters(undisturbed))
     resumed.learn(TOTAL - resumed.num_timesteps, reset_num_timesteps=False)
     assert th.equal(parameters(resumed), parameters(undisturbed))

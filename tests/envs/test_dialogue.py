@@ -1,5 +1,6 @@
 """One dialogue: what is sent, what judges see, what nobody sees, and how it fails."""
 
+import asyncio
 import json
 import math
 import pickle
@@ -11,8 +12,8 @@ import pytest
 
 from duologue.envs import Dialogue, DialogueEnv, Episode, EpisodeFailed, Scenario
 from duologue.envs.dialogue import TurnDeadline
-from duologue.inference import CallFailed, ConfigError, DuologueError, Encoder, EndpointRefused
-from duologue.plugins import Abstain, Failure, Reward, Score
+from duologue.inference import CallFailed, ConfigError, DuologueError, Encoder, EndpointRefused, Price
+from duologue.plugins import Abstain, Failure, Reward, Score, Weighted
 
 BROKEN = (500, {"error": {"message": "out of order"}})
 SYSTEM = "Answer in one or two short sentences."
@@ -191,6 +192,64 @@ def test_the_user_terminates_and_max_turns_truncates(make_task, scenarios, max_t
     env.reset(seed=0)
     flags = [env.step(0)[2:4] for _ in range(steps)]
     assert flags == [(False, False)] * (steps - 1) + [(terminated, not terminated)]
+
+
+class Asking:
+    """A user who takes a while, and ends the dialogue after so many turns."""
+
+    def __init__(self, turns):
+        self.turns = turns
+
+    async def reply(self, scenario, state):
+        await asyncio.sleep(0.01)
+        return None if state.turn >= self.turns else "And then?"
+
+
+@pytest.mark.parametrize("user", ["scripted", Asking(3)])
+@pytest.mark.parametrize("max_turns", [2, 8])
+def test_a_judge_of_the_end_sees_the_last_turn_only_and_makes_max_turns_an_end(
+    server, make_task, scenarios, spy, user, max_turns
+):
+    reward = Reward({"rules": Saying(Score(0.1)), "spy": spy}, {"spy": Weighted(when="end")})
+    env = DialogueEnv(
+        make_task(interface="select", reward=reward, scenarios=scenarios[6:7], max_turns=max_turns, user=user)
+    )
+    env.reset(seed=0)
+    steps = [env.step(0) for _ in range(min(max_turns, 3))]
+    assert [step[2:4] for step in steps] == [(False, False)] * (len(steps) - 1) + [(True, False)]
+    assert len(spy.turns) == 1
+    assert spy.turns[0].last
+    assert len(server.requests) == 4 * len(steps)  # no candidates for a turn that will not come
+    assert [step[1] for step in steps[:-1]] == [0.1] * (len(steps) - 1)
+    assert "reward/spy" in steps[-1][-1]
+    assert all("reward/spy" not in step[-1] for step in steps[:-1])
+
+
+def test_potentials_go_from_turn_to_turn_and_begin_anew_with_the_dialogue(server, make_task, scenarios):
+    server.answer = lambda body: "One two three four."  # half of the wanted length
+    judges = {"length": {"name": "length", "when": "potential"}, "rules": {"name": "rules", "weight": 0.0}}
+    task = make_task(interface="plain", judges=judges, reward={"gamma": 0.9}, scenarios=scenarios[6:7])
+    env = DialogueEnv(task)
+    for _ in range(2):
+        env.reset(seed=0)
+        rewards = [env.step(0)[1] for _ in range(3)]
+        assert rewards == pytest.approx([0.9 * 0.5, 0.9 * 0.5 - 0.5, -0.5])
+    info = env.reset(seed=0) and env.step(0)[-1]
+    assert (info["reward/length"], info["term/length"]) == (0.5, pytest.approx(0.45))
+
+
+def test_what_a_turn_costs_enters_its_reward_whether_or_not_it_was_paid_now(make_task, endpoint, scenarios):
+    dear = replace(endpoint, price=Price(per_request_usd=0.5, per_million_completion_tokens_usd=0))
+    task = make_task(
+        interface={"name": "select", "n": 3},
+        endpoints={"assistant": dear},
+        reward={"cost_weight": 2.0},
+        scenarios=scenarios[:1],
+    )
+    env = DialogueEnv(task)
+    for _ in range(2):  # the second time the cassette has the answers
+        env.reset(seed=0)
+        assert env.step(0)[-1]["term/cost"] == pytest.approx(-2.0 * 3 * 0.5)
 
 
 @pytest.mark.parametrize("interface", ["select", "strategy", "plain"])

@@ -117,9 +117,9 @@ def test_the_docstring_lists_the_information_that_there_is(make_task):
     _, started = env.reset(seed=0)
     *_, info = env.step(0)
     listed = {row[0].strip("`"): row[1] for row in table("Information")}
-    assert listed.pop("reward/<judge>") == "float"
+    assert (listed.pop("reward/<judge>"), listed.pop("term/<judge>")) == ("float", "float")
     found = {key: type(value).__name__ for key, value in info.items()}
-    assert {found.pop("reward/rules"), found.pop("reward/length")} == {"float"}
+    assert {found.pop(f"{kind}/{judge}") for kind in ("reward", "term") for judge in ("rules", "length")} == {"float"}
     assert found == {key: kind.partition("[")[0] for key, kind in listed.items()}
     for key in started:
         assert f"`{key}`" in section("Information")

@@ -54,22 +54,24 @@ def requests(needs):
 
 def test_one_turn_of_candidates_is_paid_once_for_each_scenario_and_draw(planner):
     """Three scenarios, four candidates each, however many episodes are played."""
-    assert requests(planner().training(300, 0)) == {("training", "assistant"): 12}
-    assert requests(planner(draws=2).training(300, 0)) == {("training", "assistant"): 24}
-    assert requests(planner(draws=None).training(300, 0)) == {("training", "assistant"): 1200}
-    assert requests(planner().training(2, 0)) == {("training", "assistant"): 8}
+    assert requests(planner().training(300, 0, 0)) == {("training", "assistant"): 12}
+    assert requests(planner(draws=2).training(300, 0, 0)) == {("training", "assistant"): 24}
+    assert requests(planner(draws=None).training(300, 0, 0)) == {("training", "assistant"): 1200}
+    assert requests(planner().training(2, 0, 0)) == {("training", "assistant"): 8}
 
 
 def test_later_turns_have_a_history_for_every_sequence_of_actions(planner):
     """Per scenario 4 requests at first, 4 for each of the 4 histories, 4 for each of the 16: 84; of 3 scenarios 252."""
-    assert requests(planner(turns=3).training(3000, 1)) == {
+    assert requests(planner(turns=3).training(3000, 1, 1)) == {
         ("training", "assistant"): 252,
         ("training", "judge"): 252,
     }
+    at_the_end = requests(planner(turns=3).training(3000, 0, 1))
+    assert at_the_end[("training", "judge")] == 3 * 4**3  # one for each of the dialogues that there can be
 
 
 def test_strategies_are_one_request_for_every_action(planner):
-    assert requests(planner({"name": "strategy", "directives": ["", "a", "b"]}).training(300, 1)) == {
+    assert requests(planner({"name": "strategy", "directives": ["", "a", "b"]}).training(300, 1, 1)) == {
         ("training", "assistant"): 9,
         ("training", "judge"): 9,
     }
@@ -77,7 +79,7 @@ def test_strategies_are_one_request_for_every_action(planner):
 
 
 def test_a_truncated_dialogue_looks_one_turn_ahead(planner):
-    assert requests(planner(turns=3, max_turns=1, draws=None).training(10, 0)) == {("training", "assistant"): 80}
+    assert requests(planner(turns=3, max_turns=1, draws=None).training(10, 0, 0)) == {("training", "assistant"): 80}
 
 
 def test_the_evaluation_shares_candidates_and_pays_for_baselines(planner):

@@ -13,6 +13,8 @@ from duologue.inference.errors import PluginError
 from duologue.plugins import Plugins, hookimpl
 from duologue.plugins.publish import publish
 
+COMMON = {"when": "turn", "length_control": False, "normalise": False, "clip": None}
+
 
 @pytest.fixture(autouse=True)
 def hydra_as_found() -> Iterator[None]:
@@ -51,6 +53,7 @@ def test_a_judge_is_added_and_set_from_the_command_line():
         "high": 40,
         "weight": 0.5,
         "gate": False,
+        **COMMON,
     }
 
 
@@ -99,12 +102,13 @@ def test_a_strangers_judge_is_an_option_like_the_built_in_ones():
         "strict": None,
         "weight": 1.0,
         "gate": False,
+        **COMMON,
     }
 
 
 def test_a_judge_without_settings_has_name_weight_and_gate():
     config = composed("+judge@judges.s=strange", registry=offering(None))
-    assert OmegaConf.to_container(config.judges.s) == {"name": "strange", "weight": 1.0, "gate": False}
+    assert OmegaConf.to_container(config.judges.s) == {"name": "strange", "weight": 1.0, "gate": False, **COMMON}
 
 
 def test_the_settings_of_a_frozen_dataclass_can_be_set():

@@ -278,7 +278,7 @@ def test_settings_become_judges_with_weights_and_gates(context):
     }
     reward = Reward.from_settings(settings, context)
     assert reward.weights == {"short": 3.0, "rules": 1.0}
-    assert reward.gates == ["long"]
+    assert [name for name, entry in reward.entries.items() if entry.gate] == ["long"]
     # four words: short 0 (at twice `high`), gate 4/8, rules 1
     assert asyncio.run(reward.judge(TURN)).reward == pytest.approx((3 * 0.0 + 1.0) * 0.5)
 
