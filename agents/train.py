@@ -7,14 +7,13 @@ duologue train -m seed=1,2,3
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch as th
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
 from ..envs.interfaces import make_interface
@@ -26,18 +25,14 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
-from ..plugins.lifecycle import RolloutStats
-from ..plugins.manager import plugins
 from ..plugins.run_folder import Run, versions
 from ..plugins.session import session
 from .bundle import NETWORKS, network_name, save_bundle
-from .checkpoint import read_checkpoint, write_checkpoint
+from .checkpoint import read_checkpoint
 from .curves import open_curves
 from .ppo import DialoguePPO
+from .reporter import CHECKPOINT, Reporter
 from .vec_env import DialogueVecEnv
-
-CHECKPOINT = "checkpoint.pt"
-"""Its place in the run folder."""
 
 
 def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
@@ -166,28 +161,26 @@ def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
-    rewards: list[float] = notes.get("rewards", [])
+    reporter: Reporter | None = None
     try:
         with ProgressLine("training", steps, task.client.meter) as line:
-            callback = _Reporter(run, line, rewards, notes.get("logged", {}))
+            reporter = Reporter(run, line, task.reward, notes)
             if agent.num_timesteps < steps:
-                agent.learn(steps - agent.num_timesteps, callback=callback, reset_num_timesteps=not notes)
+                agent.learn(steps - agent.num_timesteps, callback=reporter, reset_num_timesteps=not notes)
     finally:
-        run.summary |= _learnt(agent, rewards)
+        run.summary |= _learnt(agent) | (reporter.summary() if reporter is not None else {})
         agent.logger.close()
         if task.reward is not None:
             task.client.run(task.reward.aclose())
 
 
-def _learnt(agent: DialoguePPO, rewards: Sequence[float]) -> dict[str, Any]:
+def _learnt(agent: DialoguePPO) -> dict[str, Any]:
     """What ``summary.json`` says of the training so far."""
     cut, turns, episodes = agent.cut
     bias = {"cut": {"share": round(cut / episodes, 6), "mean_turns": round(turns / cut, 3)}} if cut else {}
     return {
         "timesteps": agent.num_timesteps,
         "failures": dict(agent.failures),
-        "reward_first": rewards[0] if rewards else None,
-        "reward_last": rewards[-1] if rewards else None,
         **bias,
     }
 
@@ -209,59 +202,3 @@ def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) ->
     save_bundle(folder, agent.policy, name, agent.policy_kwargs, task.interface, task.encoder, settings)
     run.summary["bundle"] = "bundle"
     return folder
-
-
-class _Reporter(BaseCallback):
-    """Feeds the progress line and the plugins' hook."""
-
-    def __init__(self, run: Run, line: ProgressLine, rewards: list[float], logged: Mapping[str, float]) -> None:
-        super().__init__()
-        self._run, self._line = run, line
-        self._latest: list[float] = []
-        self._rewards, self._logged = rewards, logged
-
-    def _on_training_start(self) -> None:
-        for name, value in self._logged.items():  # of the update before the checkpoint, which the next row shows
-            self.logger.record(name, value)
-
-    def _on_rollout_start(self) -> None:
-        self._write_checkpoint()
-
-    def _on_training_end(self) -> None:
-        self._write_checkpoint()
-
-    def _write_checkpoint(self) -> None:
-        assert isinstance(self.model, DialoguePPO)
-        if self.model.num_timesteps:
-            logged = {name: value for name, value in self.logger.name_to_value.items() if value is not None}
-            notes = {"rewards": self._rewards, "logged": logged}
-            write_checkpoint(self.model, self._run.folder / CHECKPOINT, notes)
-            self._run.keep()
-
-    def _on_step(self) -> bool:
-        self._latest = [*self._latest, *self.locals["rewards"]][-512:]
-        mean = sum(self._latest) / len(self._latest)
-        self._line.update(self.num_timesteps, f"reward {mean:.3f}")
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self._run.keep()
-        played, failures = self.locals["played"], self.locals["failures"]
-        scores: dict[str, list[float]] = {}
-        for info in (transition.info for episode in played for transition in episode.transitions):
-            for name, value in info.items():
-                if name.startswith("reward/"):
-                    scores.setdefault(name.removeprefix("reward/"), []).append(value)
-        mean = sum(episode.episode_return for episode in played) / len(played)
-        self._rewards.append(round(mean, 6))
-        plugins().hook.duologue_rollout_end(
-            run=self._run.info,
-            stats=RolloutStats(
-                index=len(self._rewards) - 1,
-                timesteps=self.num_timesteps,
-                episodes=len(played) + sum(failures.values()),
-                mean_reward=mean,
-                scores={name: sum(values) / len(values) for name, values in scores.items()},
-                failures=dict(failures),
-            ),
-        )

@@ -204,8 +204,8 @@ class Dialogue:
 
     async def _judge(self, turn: Turn, spent: Sequence[Completion], ended: bool | Awaitable[bool]) -> Judged:
         assert self.task.reward is not None
-        cost = {"cost_usd": sum(c.cost_usd for c in spent), "tokens": sum(c.completion_tokens for c in spent)}
-        judged = await self.task.reward.judge(turn, ended, self._potentials, **cost)
+        cost_usd, tokens = sum(c.cost_usd for c in spent), sum(c.completion_tokens for c in spent)
+        judged = await self.task.reward.judge(turn, ended, self._potentials, cost_usd, tokens)
         for name, verdict in judged.verdicts.items():
             if isinstance(verdict, Failure):
                 raise EpisodeFailed(name, verdict.error)

@@ -222,6 +222,8 @@ def report(run: Run, client: InferenceClient) -> None:
     if rows:
         show_results(rows, console)
         console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    for alarm in run.summary.get("alarms", []):
+        console.print(f"ALARM in training ({alarm['name']}): {alarm['message']}", soft_wrap=True, markup=False)
     asked, trained = run.info.config["inference"]["assistant"]["model"], run.summary["trained_on"]
     if asked != trained:
         console.print(f"Mind: the policy was trained on `{trained}` and evaluated on `{asked}`.", soft_wrap=True)

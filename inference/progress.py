@@ -52,6 +52,10 @@ class ProgressLine:
             self._printed = now
             self._print()
 
+    def say(self, text: str) -> None:
+        """Prints a line of its own, above the bar."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def _figures(self) -> str:
         requests = self._meter.total.paid - self._paid_before
         parts = [self._figure, f"{requests:,} requests", f"{self._meter.tokens_per_s:,.0f} tokens/s"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class RolloutStats:
         mean_reward: Mean reward per episode; None if all of them failed.
         scores: Mean of every judge's raw score.
         failures: Failed attempts in this rollout, by cause.
+        replies: What the replies were like: mean ``words``, share of ``refusals``, mean ``repetition`` (share of word trigrams
+            that occurred before in the reply), and ``action_entropy`` of the policy in nats.
+        shares: By judge, which share of the reward's variance from turn to turn its term makes.
+        alarms: Names of the alarms that were on after it, see `plugins.alarms`.
     """
 
     index: int
@@ -36,3 +40,6 @@ class RolloutStats:
     mean_reward: float | None
     scores: Mapping[str, float]
     failures: Mapping[str, int]
+    replies: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    alarms: tuple[str, ...] = ()

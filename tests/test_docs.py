@@ -53,7 +53,8 @@ def test_links_lead_somewhere(page):
 def test_every_key_of_the_summary_is_documented():
     text = (ROOT / "docs" / "run-folder.md").read_text()
     source = "".join(
-        (ROOT / name).read_text() for name in ("plugins/run_folder.py", "agents/train.py", "evaluation/matches.py")
+        (ROOT / name).read_text()
+        for name in ("plugins/run_folder.py", "agents/train.py", "agents/reporter.py", "evaluation/matches.py")
     )
     for key in (
         "version",
@@ -63,6 +64,7 @@ def test_every_key_of_the_summary_is_documented():
         "wall_s",
         "timesteps",
         "reward_first",
+        "alarms",
         "bundle",
         "win_rate",
     ):

@@ -1,0 +1,124 @@
+"""Tells of a training while it goes on: the progress line, checkpoints, alarms, and the plugins' hook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from ..inference.progress import ProgressLine
+from ..plugins.alarms import describe_replies, find_alarms, variance_shares
+from ..plugins.lifecycle import RolloutStats
+from ..plugins.manager import plugins
+from ..plugins.reward import Reward
+from ..plugins.run_folder import Run
+from .checkpoint import write_checkpoint
+from .played import Played
+from .ppo import DialoguePPO
+
+CHECKPOINT = "checkpoint.pt"
+"""Its place in the run folder."""
+
+
+class Reporter(BaseCallback):
+    """A callback of `DialoguePPO.learn`.
+
+    Args:
+        run: Whose folder and summary are kept.
+        line: The progress line.
+        reward: Whose judges are watched.
+        notes: What an earlier part of a resumed run left in its checkpoint.
+
+    Attributes:
+        history: All rollouts so far.
+    """
+
+    def __init__(self, run: Run, line: ProgressLine, reward: Reward | None, notes: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._run, self._line = run, line
+        self._latest: list[float] = []
+        self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
+        self._alarms: list[dict[str, Any]] = [*notes.get("alarms", [])]
+        self._logged: Mapping[str, float] = notes.get("logged", {})
+        entries = {} if reward is None else reward.entries
+        self._held_out = [name for name, entry in entries.items() if not entry.weight and not entry.gate]
+        self._weights = {name: entry.weight for name, entry in entries.items() if entry.weight and not entry.gate}
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says of the rollouts: the first and the last reward, and the alarms."""
+        rewards = [stats.mean_reward for stats in self.history]
+        return {
+            "reward_first": rewards[0] if rewards else None,
+            "reward_last": rewards[-1] if rewards else None,
+            "alarms": self._alarms,
+        }
+
+    def _on_training_start(self) -> None:
+        for name, value in self._logged.items():  # of the update before the checkpoint, which the next row shows
+            self.logger.record(name, value)
+
+    def _on_rollout_start(self) -> None:
+        self._write_checkpoint()
+
+    def _on_training_end(self) -> None:
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        assert isinstance(self.model, DialoguePPO)
+        if self.model.num_timesteps:
+            logged = {name: value for name, value in self.logger.name_to_value.items() if value is not None}
+            notes = {"history": [asdict(stats) for stats in self.history], "alarms": self._alarms, "logged": logged}
+            write_checkpoint(self.model, self._run.folder / CHECKPOINT, notes)
+            self._run.keep()
+
+    def _on_step(self) -> bool:
+        self._latest = [*self._latest, *self.locals["rewards"]][-512:]
+        mean = sum(self._latest) / len(self._latest)
+        self._line.update(self.num_timesteps, f"reward {mean:.3f}")
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._run.keep()
+        stats = rollout_stats(len(self.history), self.num_timesteps, self.locals["played"], self.locals["failures"])
+        alarms = find_alarms([*self.history, stats], self._held_out, self._weights)
+        known = {alarm["name"] for alarm in self._alarms}
+        for alarm in alarms:
+            if alarm.name not in known:
+                self._alarms.append({"name": alarm.name, "rollout": stats.index, "message": alarm.message})
+                self._line.say(f"ALARM ({alarm.name}): {alarm.message}")
+        stats = replace(stats, alarms=tuple(alarm.name for alarm in alarms))
+        self.history.append(stats)
+        for name, value in {**stats.replies, "alarms": len(alarms)}.items():
+            self.logger.record(f"rollout/{name}", value)
+        plugins().hook.duologue_rollout_end(run=self._run.info, stats=stats)
+
+
+def rollout_stats(index: int, timesteps: int, played: Sequence[Played], failures: Mapping[str, int]) -> RolloutStats:
+    """One rollout in figures.
+
+    Args:
+        index: Number of the rollout, from 0.
+        timesteps: Transitions collected so far in the run.
+        played: Its episodes, at least one.
+        failures: Failed attempts, by cause.
+    """
+    infos = [transition.info for episode in played for transition in episode.transitions]
+    scores: dict[str, list[float]] = {}
+    for info in infos:
+        for name, value in info.items():
+            if name.startswith("reward/"):
+                scores.setdefault(name.removeprefix("reward/"), []).append(value)
+    log_probs = [log_prob for episode in played for log_prob in episode.log_probs]
+    return RolloutStats(
+        index=index,
+        timesteps=timesteps,
+        episodes=len(played) + sum(failures.values()),
+        mean_reward=round(sum(episode.episode_return for episode in played) / len(played), 6),
+        scores={name: sum(values) / len(values) for name, values in scores.items()},
+        failures=dict(failures),
+        replies={**describe_replies([info["reply"] for info in infos]), "action_entropy": -float(np.mean(log_probs))},
+        shares=variance_shares(infos),
+    )
