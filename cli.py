@@ -39,6 +39,11 @@ COMMANDS: Mapping[str, Command] = {
         "duologue evaluate bundle=runs/train/latest",
         ".evaluation.evaluate:evaluate",
     ),
+    "judge-check": Command(
+        "measure how far a judge agrees with labelled data",
+        "duologue judge-check judge=llm data=pairs.jsonl",
+        ".evaluation.judge_check:judge_check",
+    ),
 }
 
 WITHOUT_CONFIGURATION: Mapping[str, Command] = {
@@ -92,7 +97,7 @@ def usage() -> str:
     """The help text."""
     lines = ["usage: duologue COMMAND [name=value …]", ""]
     for name, command in {**COMMANDS, **WITHOUT_CONFIGURATION}.items():
-        lines += [f"  {name:<10} {command.summary}", f"             {command.example}"]
+        lines += [f"  {name:<11} {command.summary}", f"              {command.example}"]
     lines += ["", "`duologue COMMAND resume=<run folder>` goes on with a run that was ended or killed."]
     lines += ["`duologue COMMAND --help` lists the configuration groups; `--cfg job` shows the whole configuration."]
     return "\n".join(lines)

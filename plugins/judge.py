@@ -55,10 +55,13 @@ class JudgeContext:
     Attributes:
         client: Asks endpoints; shared by the whole process.
         endpoints: By role; a judge model is ``endpoints["judge"]``, or the assistant where none is set.
+        repeat: Which of several independent repetitions of all verdicts the judge gives; a part of the sample index of
+            what it asks, so that the cassette keeps them apart.
     """
 
     client: InferenceClient
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    repeat: int = 0
 
     def endpoint(self, role: str) -> Endpoint:
         """The endpoint of a role; the assistant's where the role has none of its own."""

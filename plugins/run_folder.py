@@ -32,7 +32,7 @@ class Run:
     configuration cannot work, and `keep` was not called, the folder is removed again, unless it held something before.
 
     Args:
-        command: ``train``, ``evaluate`` or ``run``.
+        command: The command's name.
         folder: Where the results go; its parent also gets a link ``latest``.
         config: The resolved configuration.
         meter: What the run asked for.

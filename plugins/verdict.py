@@ -39,12 +39,21 @@ class Turn:
 
 @dataclass(frozen=True)
 class Score:
-    """A judge's number, higher is better; the judge's docstring gives its range."""
+    """A judge's number, higher is better; the judge's docstring gives its range.
+
+    Attributes:
+        value: The number.
+        components: Its parts, by name.
+        rationale: What the judge said.
+        cost_usd: What it cost at the endpoint's price.
+        latency_s: Seconds that a judge model took.
+    """
 
     value: float
     components: Mapping[str, float] = field(default_factory=dict)
     rationale: str = ""
     cost_usd: float = 0.0
+    latency_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,14 @@ class Preference:
         rationale: What the judge said.
         cost_usd: What it cost.
         score: How sure it is, where that is known: the first reply's expected score, in [0, 1].
+        latency_s: Seconds that a judge model took.
     """
 
     winner: Literal["first", "second", "tie"]
     rationale: str = ""
     cost_usd: float = 0.0
     score: float | None = None
+    latency_s: float = field(default=0.0, compare=False)
 
 
 POINTS: Mapping[str, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}

@@ -40,6 +40,7 @@ class Asker:
     ) -> None:
         self._client = context.client
         self._endpoint = context.endpoint("judge")
+        self._repeat = context.repeat
         self._sampling = replace(self._endpoint.sampling, temperature=0.0, max_tokens=max_tokens)
         self._wanted: dict[str, Use] = {"logprobs": logprobs, "structured": structured}
         self._using = {name: use != "never" for name, use in self._wanted.items()}
@@ -117,7 +118,7 @@ class Asker:
             self._endpoint,
             [message],
             sampling=sampling,
-            sample_index=attempt,
+            sample_index=self._repeat * len(TEMPERATURES) + attempt,
             logprobs=logprobs,
             top_logprobs=_TOP_LOGPROBS if logprobs else 0,
             logprobs_required=self._wanted["logprobs"] == "always",

@@ -99,4 +99,4 @@ def _read(low: int, high: int, logprobs: Use, answer: Completion) -> Score | Fai
         return Failure(f"the grade's probability is not known ({answer.text[-80:]!r}): set `logprobs=auto`")
     grade = found.value if expected is None else expected
     components = {"grade": grade, "expected": float(expected is not None)}
-    return Score((grade - low) / (high - low), components, answer.text, answer.cost_usd)
+    return Score((grade - low) / (high - low), components, answer.text, answer.cost_usd, answer.latency_s)

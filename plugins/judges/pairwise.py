@@ -119,7 +119,7 @@ class PairwiseLLMJudge:
         score = expected_score(answer.logprobs or ())
         if score is None and self._logprobs == "always":
             return Failure(f"the verdict's probability is not known ({answer.text[-80:]!r}): set `logprobs=auto`")
-        return Preference(found.winner, answer.text, answer.cost_usd, score)
+        return Preference(found.winner, answer.text, answer.cost_usd, score, answer.latency_s)
 
     async def aclose(self) -> None:
         """The client is shared and not ours to close."""

@@ -76,7 +76,7 @@ class RubricJudge:
         if grades is None:
             low, high = self.rubric.scale
             return unread(answer, f"grade from {low} to {high} for each of {', '.join(self.rubric.criteria)}")
-        return Score(weighted_mean(grades, self.rubric), grades, answer.text, answer.cost_usd)
+        return Score(weighted_mean(grades, self.rubric), grades, answer.text, answer.cost_usd, answer.latency_s)
 
     async def aclose(self) -> None:
         """The client is shared and not ours to close."""
