@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import numpy as np
 
 from .encoders import Encoder, Vectors, package_folder, unit
 
+_STEP = 16
+"""Tokens by which widths grow: few enough that little is padding, and then the number of rows changes no bit of any."""
+
 
 class MiniLMEncoder(Encoder):
-    """all-MiniLM-L6-v2: mean of the last hidden states (Reimers and Gurevych 2019, arXiv 1908.10084)."""
+    """all-MiniLM-L6-v2: mean of the last hidden states (Reimers and Gurevych 2019, arXiv 1908.10084).
+
+    A text's vector is the same to the last bit whatever else is in its batch, as training that can be repeated needs it: the
+    width to which a text is padded depends on its own length only.
+    """
 
     name = "minilm"
     dim = 384
@@ -32,21 +40,23 @@ class MiniLMEncoder(Encoder):
         import torch
 
         tokenizer, model = self._load()
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # little padding in a batch
+        encoded = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
+        widths = [math.ceil(len(ids) / _STEP) * _STEP for ids in encoded]
         rows = np.zeros((len(texts), self.dim), np.float32)
-        for start in range(0, len(texts), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
-            tokens = tokenizer(
-                [texts[i] for i in batch],
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**tokens).last_hidden_state  # (B, L, 384)
-            mask = tokens["attention_mask"].unsqueeze(-1)  # (B, L, 1)
-            rows[batch] = ((states * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
+        for width in sorted(set(widths)):
+            alike = [i for i, own in enumerate(widths) if own == width]
+            for start in range(0, len(alike), self.batch_size):
+                batch = alike[start : start + self.batch_size]
+                tokens = torch.zeros(
+                    (2, len(batch), width), dtype=torch.long
+                )  # the padding's id is 0, and so is its mask
+                for row, i in enumerate(batch):
+                    tokens[0, row, : len(encoded[i])] = torch.tensor(encoded[i])
+                    tokens[1, row, : len(encoded[i])] = 1
+                with torch.inference_mode():
+                    states = model(input_ids=tokens[0], attention_mask=tokens[1]).last_hidden_state  # (B, L, 384)
+                mask = tokens[1].unsqueeze(-1)  # (B, L, 1)
+                rows[batch] = ((states * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
         return unit(rows)
 
     def _load(self) -> tuple[Any, Any]:

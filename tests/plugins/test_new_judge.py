@@ -1,5 +1,6 @@
 """A judge's package is written, built, installed by a stranger and used, in a sweep too."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def stranger(tmp_path_factory):
     subprocess.run([*pip, "wheel", *options, "--wheel-dir", folder, source], check=True, capture_output=True)
     wheel = next(folder.glob("*.whl"))
     subprocess.run([*pip, "install", *options, "--target", folder / "site", wheel], check=True, capture_output=True)
-    return os.environ | {"PYTHONPATH": str(folder / "site"), "HF_HUB_OFFLINE": "1"}
+    return os.environ | {"PYTHONPATH": str(folder / "site"), "HF_HUB_OFFLINE": "1", "RAY_AUTH_MODE": "disabled"}
 
 
 def test_its_own_test_passes_and_it_is_listed(stranger, tmp_path):
@@ -70,7 +71,17 @@ def test_its_own_test_passes_and_it_is_listed(stranger, tmp_path):
     assert '"distribution": "duologue-politeness 0.1.0"' in listed
 
 
-def test_it_is_the_reward_of_a_sweep(stranger, server, tmp_path):
+RAY = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None, reason="hydra-ray-launcher is not installed"
+)
+LAUNCHERS = [
+    pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], id="joblib"),
+    pytest.param(["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"], id="ray", marks=RAY),
+]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_it_is_the_reward_of_a_sweep(stranger, server, tmp_path, launcher):
     """Two jobs, each in a process of its own; a misspelt setting is named before anything is asked."""
     options = [
         "+judge@judges.politeness=politeness",
@@ -88,7 +99,7 @@ def test_it_is_the_reward_of_a_sweep(stranger, server, tmp_path):
         command = [BIN / "duologue", "train", *more[:1], *options, *more[1:]]
         return subprocess.run(command, env=stranger, cwd=tmp_path, capture_output=True, text=True)
 
-    done = train("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "judges.politeness.words=please,word")
+    done = train("-m", *launcher, "judges.politeness.words=please,word")
     assert done.returncode == 0, done.stderr
     tables = list((tmp_path / "runs").rglob("progress.csv"))
     assert len(tables) == 2
