@@ -98,3 +98,51 @@ def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, floa
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # the interval holds the rate; at 0 and 1, where they meet, only rounding could say otherwise
     return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
+
+
+def cluster_bootstrap(
+    scores: npt.ArrayLike,
+    clusters: Sequence[Hashable],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of the mean over clusters drawn with replacement (Davison and Hinkley 1997, section 3.8).
+
+    Args:
+        scores: Shape (n,).
+        clusters: The prompt of each score.
+        confidence: Of the interval.
+        resamples: How often is drawn.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: If there is no score.
+    """
+    values = np.asarray(scores, np.float64)
+    if values.size == 0:
+        raise ValueError("an interval needs at least one score")
+    _, index = np.unique(np.array([str(c) for c in clusters]), return_inverse=True)
+    count = int(index.max()) + 1
+    sums, sizes = np.bincount(index, values, count), np.bincount(index, minlength=count)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)  # (B, clusters)
+    means = (drawn @ sums) / (drawn @ sizes)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def worst_case(scores: npt.ArrayLike, failures: int) -> tuple[float, float]:
+    """Between which values the win rate lies, however the matches without a result would have ended.
+
+    Args:
+        scores: Of the matches that were decided, shape (n,).
+        failures: How many were not.
+
+    Raises:
+        ValueError: If there is no match at all.
+    """
+    values = np.asarray(scores, np.float64)
+    total = len(values) + failures
+    if not total:
+        raise ValueError("bounds need at least one match")
+    return float(values.sum() / total), float((values.sum() + failures) / total)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.evaluation import clustered_standard_error, wilson, win_rate
+from duologue.evaluation.statistics import cluster_bootstrap, worst_case
 
 ORACLE = Path(__file__).parents[2].parent / "shared" / "oracle"
 """Public judge verdicts with their published figures; not part of the project."""
@@ -169,3 +170,21 @@ def test_published_win_rates_and_standard_errors_of_alpaca_eval_come_out():
             assert (100 * result.rate, 100 * result.standard_error) == pytest.approx(published[model], abs=1e-6)
             compared += 1
     assert compared == 27
+
+
+def test_the_cluster_bootstrap_is_as_wide_as_the_clustered_error_says():
+    rng = np.random.default_rng(0)
+    scores, clusters = (rng.random((200, 3)) < rng.random((200, 1))).ravel().astype(float), np.repeat(range(200), 3)
+    low, high = cluster_bootstrap(scores, clusters)
+    assert (high - low) / 3.92 == pytest.approx(clustered_standard_error(scores, clusters), rel=0.08)
+    assert low < scores.mean() < high
+    assert cluster_bootstrap(scores, clusters) == (low, high)
+    with pytest.raises(ValueError, match="at least one score"):
+        cluster_bootstrap([], [])
+
+
+def test_the_worst_case_counts_every_failure_against_and_for():
+    assert worst_case([1.0, 0.5, 0.0, 1.0], 1) == (0.5, 0.7)
+    assert worst_case([], 2) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="at least one match"):
+        worst_case([], 0)
