@@ -47,6 +47,11 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 WITHOUT_CONFIGURATION: Mapping[str, Command] = {
+    "report": Command(
+        "write a run's report again: one page, and a table in Markdown",
+        "duologue report runs/run/latest",
+        ".evaluation.report:run",
+    ),
     "judges": Command(
         "list the judges that rewards and evaluations can use",
         "duologue judges --json",

@@ -75,10 +75,10 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         with Run("train", folder, config, client.meter) as run, session(run, client):
             learn(agent, steps, run, task)
             bundle = save(agent, task, run, config)
-        first, last = run.summary["reward_first"], run.summary["reward_last"]
-        print(
-            f"reward per episode: {first:.3f} in the first rollout, {last:.3f} in the last; the policy is in {bundle}"
-        )  # noqa: T201
+        rewards = (
+            f"{run.summary['reward_first']:.3f} in the first rollout, {run.summary['reward_last']:.3f} in the last"
+        )
+        print(f"reward per episode: {rewards}; the policy is in {bundle}")  # noqa: T201
         return run.summary
     finally:
         client.close()

@@ -29,6 +29,7 @@ from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judging import Referee
 from .matches import play_matches
 from .plan import make_plan
+from .report import write_report
 from .table import headline, show_results
 
 MAX_FAILURE_FRACTION = 0.2
@@ -232,4 +233,5 @@ def report(run: Run, client: InferenceClient) -> None:
     bound = f" (planned: at most {planned['requests']:,})" if planned else ""
     spent = f"{total.paid:,} requests paid{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
-    console.print(f"{spent}{money}. Everything is in {run.folder}", soft_wrap=True, highlight=False, markup=False)
+    page = write_report(run.folder)
+    console.print(f"{spent}{money}. The report is {page}", soft_wrap=True, highlight=False, markup=False)

@@ -26,11 +26,14 @@ class Match:
             where the judge says how sure it is.
         failure: Why there is no result; then ``orders`` is empty.
         scores: The two scores, contestant's first, if the judge gives scores.
+        rationales: What the judge said of the contestant's reply and of the baseline's, if it gives scores; else when the
+            contestant was shown first and second.
     """
 
     orders: tuple[float, ...] = ()
     failure: str | None = None
     scores: tuple[float, float] | None = None
+    rationales: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -89,7 +92,8 @@ class Referee:
             values.append(verdict.value)
         difference = values[0] - values[1]
         result = 0.5 if abs(difference) <= TIE_MARGIN else float(difference > 0)
-        return Match((result, result), scores=(values[0], values[1]))
+        rationales = tuple(verdict.rationale for verdict in verdicts if isinstance(verdict, Score))
+        return Match((result, result), scores=(values[0], values[1]), rationales=rationales)
 
     async def _score(self, turn: Turn) -> Verdict:
         """The verdict on a reply; asked for once, however many matches the reply plays."""
@@ -101,13 +105,14 @@ class Referee:
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
         answers = await asyncio.gather(compared(judge, a, b), compared(judge, b, a))
-        results = []
+        results, rationales = [], []
         for answer, own in zip(answers, ("first", "second"), strict=True):
             if not isinstance(answer, Preference):
                 return Match(failure=f"{self.name}: {answer.error}")
             score = POINTS[answer.winner] if answer.score is None else answer.score
             results.append(score if own == "first" else 1 - score)
-        return Match(tuple(results))
+            rationales.append(answer.rationale)
+        return Match(tuple(results), rationales=tuple(rationales))
 
     async def aclose(self) -> None:
         """Closes the judge."""

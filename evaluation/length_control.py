@@ -14,6 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 Floats = npt.NDArray[np.float64]
 
@@ -101,7 +102,7 @@ def style_controlled(
     data = _joined(x, y, anchor)
     strength = choose_strength(*data)
     solution = fit(*data, strength)
-    rate = float(_sigmoid(plain @ solution).mean())
+    rate = float(expit(plain @ solution).mean())
     deviation = _bootstrap(data, len(y), solution, strength, plain, clusters, resamples, seed)
     half = NormalDist().inv_cdf(0.975) * deviation
     low, high = max(0.0, rate - half), min(1.0, rate + half)
@@ -120,10 +121,6 @@ def _joined(x: Floats, y: Floats, anchor: Anchor | None) -> tuple[Floats, Floats
     return np.concatenate([rows, x]), np.concatenate([extra, y]), weight
 
 
-def _sigmoid(z: Floats) -> Floats:
-    return 1 / (1 + np.exp(-z))
-
-
 def fit(x: Floats, y: Floats, weight: Floats, strength: float, start: Floats | None = None) -> Floats:
     """Minimises Σ|β| + strength · Σ weight · cross-entropy(y, sigmoid(xβ)) by proximal Newton steps.
 
@@ -140,7 +137,7 @@ def fit(x: Floats, y: Floats, weight: Floats, strength: float, start: Floats | N
     beta = np.zeros(x.shape[1]) if start is None else start
     value = _objective(x, y, weight, strength, beta)
     for _ in range(_STEPS):
-        p = _sigmoid(x @ beta)
+        p = expit(x @ beta)
         gradient = strength * (x.T @ (weight * (p - y)))
         hessian = strength * (x.T * (weight * p * (1 - p))) @ x + 1e-10 * np.eye(len(beta))
         step = _lasso(hessian, hessian @ beta - gradient, beta) - beta
@@ -209,9 +206,10 @@ def _bootstrap(
     beta = np.tile(solution[active], (resamples, 1))
     products = (design[:, :, None] * design[:, None, :]).reshape(len(y), -1)  # (n, k²)
     for _ in range(3):  # near enough after three: they begin at the solution
-        p = _sigmoid(beta @ design.T)  # (B, n)
+        p = expit(beta @ design.T)  # (B, n)
         gradient = (weights * (p - y)) @ design + sign / strength
         curvature = ((weights * p * (1 - p)) @ products).reshape(resamples, active.sum(), -1)
-        beta = beta - np.linalg.solve(curvature + 1e-9 * np.eye(active.sum()), gradient[..., None])[..., 0]
-    rates = (drawn * _sigmoid(beta @ plain[:, active].T)).sum(1) / drawn.sum(1)
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(active.sum()), gradient[..., None])[..., 0]
+        beta = beta - step.clip(-1, 1)  # a resample whose wins one figure explains leads far away
+    rates = (drawn * expit(beta @ plain[:, active].T)).sum(1) / drawn.sum(1)
     return float(rates.std(ddof=1))

@@ -182,4 +182,5 @@ def _record(
         "outcome": None if match.failure else match.outcome,
         "consistent": None if match.failure else match.consistent,
         "failure": match.failure,
+        "rationales": list(match.rationales) if any(match.rationales) else [],
     }

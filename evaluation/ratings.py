@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 
 Floats = npt.NDArray[np.float64]
 
@@ -128,7 +129,8 @@ class _Pairs:
 
     def expected(self, theta: Floats) -> Floats:
         """P(the first of each pair wins)."""
-        return 1 / (1 + np.exp(theta[self.high] - theta[self.low]))
+        chances: Floats = expit(theta[self.low] - theta[self.high])
+        return chances
 
     def hessian(self, theta: Floats) -> Floats:
         """Of the negative log-likelihood, with a term that fixes the mean."""
@@ -216,7 +218,7 @@ def standard_errors(battles: Battles, theta: Floats) -> Floats:
         theta: The strengths.
     """
     pairs = _Pairs(battles)
-    p = 1 / (1 + np.exp(theta[battles.second] - theta[battles.first]))
+    p = expit(theta[battles.first] - theta[battles.second])
     off = battles.score - p
     clusters = int(battles.clusters.max()) + 1
     shape = (clusters, pairs.count)

@@ -116,7 +116,7 @@ def test_the_screen_ends_with_the_result_its_cost_and_its_place(configured, tmp_
     assert f"it wins {own['win_rate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of 6 held-out matches" in headline
     paid = read(tmp_path / "runs" / "shown")["requests"]["paid"]
     assert last.startswith(f"{paid} requests paid (planned: at most {paid}), ")
-    assert last.endswith(f"Everything is in {tmp_path / 'runs' / 'shown'}")
+    assert last.endswith(f"The report is {tmp_path / 'runs' / 'shown' / 'report.html'}")
 
 
 def test_a_second_run_pays_for_nothing_and_ends_with_the_same_numbers(first, configured, tmp_path, server):
