@@ -39,6 +39,11 @@ COMMANDS: Mapping[str, Command] = {
         "duologue evaluate bundle=runs/train/latest",
         ".evaluation.evaluate:evaluate",
     ),
+    "compare": Command(
+        "compare models, or answers in files, on a file of prompts",
+        "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
+        ".evaluation.compare:compare",
+    ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
         "duologue judge-check judge=llm data=pairs.jsonl",

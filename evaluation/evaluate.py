@@ -185,6 +185,8 @@ class Evaluation:
         Raises:
             DuologueError: If more than a fifth of the matches have no result.
         """
+        path = run.folder / "matches.jsonl"
+        path.unlink(missing_ok=True)  # of an earlier part of the run: the cassette has what it asked
         contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
         total = len(self.task.scenarios) * self.settings.repeats
         try:
@@ -197,7 +199,7 @@ class Evaluation:
                         self.task.scenarios,
                         self.settings.repeats,
                         self.referee,
-                        run.folder / "matches.jsonl",
+                        path,
                         lambda: line.update(next(done)),
                         self.settings.baseline_repeats,
                     )

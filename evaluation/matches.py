@@ -87,7 +87,7 @@ async def play_matches(
         scenarios: On what.
         repeats: Independent samplings of every scenario.
         referee: Who decides.
-        path: A JSONL file that receives every match when it is decided.
+        path: A JSONL file to which every match is added when it is decided.
         progress: Called after every scenario and repeat.
         baseline_repeats: Answers of the baseline with which every answer of a contestant is compared.
 
@@ -95,7 +95,7 @@ async def play_matches(
         One tally per contestant, in order.
     """
     tallies = [Tally(c.name, baseline.name, referee.name) for c in contestants]
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file:
 
         async def one(scenario: Scenario, repeat: int) -> list[tuple[Tally, Match]]:
             others = range(repeat * baseline_repeats, (repeat + 1) * baseline_repeats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import jinja2
 
 from ..inference.errors import ConfigError
-from .leaderboard import Comparison, Record, Row, comparisons, leaderboard
+from .leaderboard import Comparison, Record, Row, comparisons, leaderboard, score
 from .length_control import Controlled
+from .ratings import Battles, NotConnected, Rating, rate
 from .statistics import WinRate
 from .table import headline
 
@@ -55,7 +56,12 @@ def write_report(folder: Path) -> Path:
     """
     summary, records = _read(folder / "summary.json"), _records(folder / "matches.jsonl")
     rows = leaderboard(records)
-    found = comparisons(records, POLICY)
+    boards: dict[str, list[Row]] = {}
+    for row in rows:
+        boards.setdefault(row.baseline, []).append(row)
+    first = next(iter(boards))
+    found = comparisons([record for record in records if record["baseline"] == first], POLICY)
+    ratings = rated(records) if len(boards) > 1 else []
     headed = headline([_plain(row) for row in rows])
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -66,7 +72,10 @@ def write_report(folder: Path) -> Path:
         title=f"{summary.get('command', 'evaluation')} {folder.resolve().name}",
         headline=headed,
         summary=summary,
-        rows=rows,
+        boards=boards,
+        every=rows,
+        ratings=ratings,
+        matrix=win_matrix(rows),
         comparisons=found,
         policy=POLICY,
         curves=curves(folder / "progress.csv"),
@@ -75,7 +84,7 @@ def write_report(folder: Path) -> Path:
         ordered=any(row.consistency for row in rows),
         data=embedded([_shown(record) for record in records]),
     )
-    (folder / TABLE).write_text(markdown(headed, rows, found), encoding="utf-8")
+    (folder / TABLE).write_text(markdown(headed, boards, found), encoding="utf-8")
     path = folder / PAGE
     path.write_text(page, encoding="utf-8")
     return path
@@ -151,6 +160,23 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
 
 
+def rated(records: Sequence[Record]) -> list[Rating]:
+    """Bradley-Terry ratings of all who met; empty where the matches do not tell how groups compare."""
+    decided = [record for record in records if not record["failure"]]
+    first, second = ([record[side] for record in decided] for side in ("contestant", "baseline"))
+    try:
+        scores = [score(record) for record in decided]
+        return rate(Battles.of(first, second, scores, [record["scenario"] for record in decided]))
+    except NotConnected:
+        return []
+
+
+def win_matrix(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
+    """The win rate of each contestant against each other that it met."""
+    matrix = {(row.contestant, row.baseline): row.rate.rate for row in rows if row.rate is not None}
+    return {(b, a): 1 - rate for (a, b), rate in matrix.items()} | matrix
+
+
 def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, Any]]:
     """The training's curves as points of SVG lines: the reward and every judge's raw score by rollout.
 
@@ -181,17 +207,18 @@ def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, An
     return found
 
 
-def markdown(headed: str, rows: Sequence[Row], found: Sequence[Comparison]) -> str:
+def markdown(headed: str, boards: Mapping[str, Sequence[Row]], found: Sequence[Comparison]) -> str:
     """The headline and the tables."""
-    first = rows[0]
-    lines = [f"# Win rate against {_cell(first.baseline)}, judged by {_cell(first.judge)}", "", headed, ""]
-    lines += ["| contestant | win rate (95% interval) | length-controlled (95%) | wins | ties | losses | failed |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for row in rows:
-        rate = "none" if row.rate is None else _interval(row.rate)
-        controlled = "" if row.controlled is None else _interval(row.controlled)
-        counts = f"{row.wins} | {row.ties} | {row.losses} | {row.failures}"
-        lines.append(f"| {_cell(row.contestant)} | {rate} | {controlled} | {counts} |")
+    lines = [headed]
+    for base, rows in boards.items():
+        lines += ["", f"# Win rate against {_cell(base)}, judged by {_cell(rows[0].judge)}", ""]
+        lines += ["| contestant | win rate (95% interval) | length-controlled (95%) | wins | ties | losses | failed |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for row in rows:
+            rate = "none" if row.rate is None else _interval(row.rate)
+            controlled = "" if row.controlled is None else _interval(row.controlled)
+            counts = f"{row.wins} | {row.ties} | {row.losses} | {row.failures}"
+            lines.append(f"| {_cell(row.contestant)} | {rate} | {controlled} | {counts} |")
     if found:
         lines += [
             "",

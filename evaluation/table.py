@@ -36,14 +36,17 @@ def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> str:
-    """The result in one sentence; empty if the trained policy did not play or nothing was decided."""
-    own = next((row for row in rows if row["contestant"] == "trained policy"), None)
-    if own is None or own["win_rate"] is None:
+    """The result in one sentence, of the trained policy or else of the best; empty if nothing was decided."""
+    decided = [row for row in rows if row["win_rate"] is not None]
+    own = next((row for row in decided if row["contestant"] == "trained policy"), None)
+    if own is None and any(row["contestant"] == "trained policy" for row in rows):
         return ""
-    constants = [
-        row["win_rate"] for row in rows if row["contestant"].startswith("always ") and row["win_rate"] is not None
-    ]
+    own = own or max(decided, key=lambda row: row["win_rate"], default=None)
+    if own is None:
+        return ""
+    constants = [row["win_rate"] for row in decided if row["contestant"].startswith("always ")]
     verdict = "better than" if own["low"] > 0.5 else "worse than" if own["high"] < 0.5 else "not shown to differ from"
-    text = f"The trained policy is {verdict} {own['baseline']}: it wins {own['win_rate']:.1%}"
+    name = "The trained policy" if own["contestant"] == "trained policy" else own["contestant"]
+    text = f"{name} is {verdict} {own['baseline']}: it wins {own['win_rate']:.1%}"
     text += f" ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} held-out matches"
     return text + (f"; the best constant action wins {max(constants):.1%}." if constants else ".")

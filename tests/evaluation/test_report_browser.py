@@ -116,7 +116,7 @@ def test_it_shows_everything_and_no_stranger_speaks(page):
     assert any(NASTY in text for text in texts(page, ".alarm"))
     assert not page.find_elements("css selector", "main img")
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
-    assert len(texts(page, "#leaderboard tbody tr")) == 2
+    assert len(texts(page, ".leaderboard tbody tr")) == 2
     assert len(texts(page, "figure")) == 2
     assert count(page) == "120 of 120 matches, page 1 of 5"
     assert len(texts(page, "ol#matches > li")) == 25

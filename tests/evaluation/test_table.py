@@ -85,6 +85,13 @@ def test_the_headline_compares_with_the_best_constant_action_that_was_decided():
     assert text.endswith("of 40 held-out matches; the best constant action wins 55.0%.")
 
 
-@pytest.mark.parametrize("rows", [[], [row("random", 0.5, 0.4, 0.6, 8)], [row("trained policy", failures=8)]])
-def test_there_is_no_headline_without_a_decided_match_of_the_trained_policy(rows):
+@pytest.mark.parametrize(
+    "rows", [[], [row("random", failures=8)], [row("trained policy", failures=8), row("random", 0.5, 0.4, 0.6, 8)]]
+)
+def test_there_is_no_headline_without_a_decided_match(rows):
     assert headline(rows) == ""
+
+
+def test_without_a_trained_policy_the_best_has_the_headline():
+    rows = [row("a", 0.4, 0.3, 0.5, 8), row("b", 0.7, 0.6, 0.8, 8)]
+    assert headline(rows) == "b is better than plain model: it wins 70.0% (60.0% to 80.0%) of 8 held-out matches."

@@ -1,0 +1,209 @@
+"""`duologue compare`: models, and answers in files, against each other on a file of prompts. Nothing is trained.
+
+duologue compare prompts=prompts.txt judge=pairwise +contestants.big.base_url=https://host/v1 +contestants.big.model=big …
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..envs.interfaces.plain import Plain
+from ..envs.task import Task
+from ..inference.client import InferenceClient
+from ..inference.encoders import make_encoder
+from ..inference.endpoint import Endpoint, endpoints_from_settings
+from ..inference.errors import ConfigError, DuologueError, near_miss
+from ..inference.garbage import calm_collection
+from ..inference.progress import ProgressLine
+from ..inference.settings import construct
+from ..plugins.judge import JudgeContext
+from ..plugins.manager import plugins
+from ..plugins.run_folder import Run
+from ..plugins.session import session
+from .contestants import Contestant
+from .entrants import Remembered, make_entrant
+from .judging import Referee
+from .matches import Tally, play_matches
+from .prompts import load_prompts
+from .report import write_report
+from .table import headline, show_results
+
+MAX_FAILURE_FRACTION = 0.2
+_APART = 1_000
+"""Samples between two contestants that are the same model, so that it is not compared with its own answers."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of a comparison, less the judge's and the endpoints' of judges.
+
+    Attributes:
+        prompts: See `load_prompts`.
+        split: See there.
+        limit: See there.
+        system: A system prompt for prompts that have none.
+        max_turns: Assistant turns after which a dialogue is cut.
+        contestants: Name to settings, see `make_entrant`; at least two.
+        against: Names of the baselines; None for the first contestant, ``all`` for everybody against everybody.
+        repeats: Independent answers to every prompt.
+    """
+
+    prompts: str
+    split: str = "test"
+    limit: int | None = None
+    system: str | None = None
+    max_turns: int = 8
+    contestants: Mapping[str, Any] = field(default_factory=dict)
+    against: Sequence[str] | str | None = None
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.contestants) < 2:
+            raise ValueError(
+                f"`contestants` must name at least two, not {len(self.contestants)}: add "
+                "`+contestants.NAME.base_url=… +contestants.NAME.model=…`, or `+contestants.NAME.answers=FILE`"
+            )
+        if self.repeats < 1:
+            raise ValueError(f"`repeats` must be at least 1, not {self.repeats}")
+
+    @property
+    def pairings(self) -> list[tuple[list[str], str]]:
+        """Who meets which baseline; no two meet twice.
+
+        Raises:
+            ConfigError: If a baseline is no contestant.
+        """
+        names = list(self.contestants)
+        if self.against == "all":
+            met = [(a, b) for b, a in combinations(names, 2)]
+            return [(players, base) for base in names if (players := [a for a, b in met if b == base])]
+        chosen = [names[0]] if self.against is None else self.against
+        baselines = [chosen] if isinstance(chosen, str) else list(chosen)
+        for name in baselines:
+            if name not in names:
+                raise ConfigError(f"`against`: there is no contestant `{name}`: {near_miss(str(name), names)}")
+        done: set[str] = set()
+        pairings = []
+        for base in baselines:
+            done.add(base)
+            pairings.append(([name for name in names if name not in done], base))
+        return [(players, base) for players, base in pairings if players]
+
+
+def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Compares the contestants of a configuration.
+
+    Args:
+        config: The resolved configuration.
+        folder: The run folder.
+
+    Returns:
+        What ``summary.json`` says of it.
+    """
+    own = {name: config[name] for name in Settings.__dataclass_fields__ if name in config}
+    settings = construct(Settings, own, "compare")
+    pairings = settings.pairings
+    scenarios = load_prompts(settings.prompts, settings.split, settings.limit)
+    client = InferenceClient.from_settings(config["inference"])
+    try:
+        endpoints = endpoints_from_settings(config["inference"])
+        task = Task(
+            client=client,
+            assistant=endpoints["assistant"],
+            interface=Plain(),
+            encoder=make_encoder("hashing", client),
+            scenarios=scenarios,
+            system=settings.system or "",
+            max_turns=settings.max_turns,
+        )
+        contestants = _contestants(settings, task)
+        referee = _referee(config, client, endpoints, any(scenario.reference for scenario in scenarios))
+        with Run("compare", folder, config, client.meter) as run, session(run, client):
+            run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
+        _show(run, client)
+        return run.summary
+    finally:
+        client.close()
+
+
+def _contestants(settings: Settings, task: Task) -> dict[str, Contestant]:
+    made: dict[str, Contestant] = {}
+    models: Counter[tuple[str, str]] = Counter()
+    for name, values in settings.contestants.items():
+        model = ("", "")
+        if isinstance(values, Mapping) and "answers" not in values:
+            model = str(values.get("base_url")), str(values.get("model"))
+        made[name] = Remembered(make_entrant(name, values, task, f"contestants.{name}", _APART * models[model]))
+        models[model] += 1
+    return made
+
+
+def _referee(
+    config: Mapping[str, Any], client: InferenceClient, endpoints: Mapping[str, Endpoint], references: bool
+) -> Referee:
+    if not config.get("judge"):
+        raise ConfigError("`judge` is empty: choose one, such as `judge=pairwise`")
+    judge = plugins().build(config["judge"], "judge", JudgeContext(client, endpoints))
+    name = str(config["judge"]["name"])
+    if getattr(judge, "needs_reference", False) and not references:
+        raise ConfigError(
+            f"`judge={name}` compares with references, and no prompt has one: add `reference`, or choose `judge=pairwise`"
+        )
+    return Referee(name, judge)
+
+
+def _play(
+    run: Run,
+    client: InferenceClient,
+    pairings: Sequence[tuple[Sequence[str], str]],
+    contestants: Mapping[str, Contestant],
+    task: Task,
+    referee: Referee,
+    repeats: int,
+) -> list[dict[str, Any]]:
+    path = run.folder / "matches.jsonl"
+    path.unlink(missing_ok=True)
+    total = len(task.scenarios) * repeats * len(pairings)
+    tallies: list[Tally] = []
+    try:
+        with ProgressLine("comparing", total, client.meter) as line, calm_collection():
+            done = iter(range(1, total + 1))
+            for players, base in pairings:
+                found = play_matches(
+                    [contestants[name] for name in players],
+                    contestants[base],
+                    task.scenarios,
+                    repeats,
+                    referee,
+                    path,
+                    lambda: line.update(next(done)),
+                )
+                tallies += client.run(found)
+    finally:
+        client.run(referee.aclose())
+    run.keep()
+    failed = sum(tally.failures for tally in tallies)
+    matches = len(task.scenarios) * repeats * len(tallies)
+    if failed > MAX_FAILURE_FRACTION * matches:
+        raise DuologueError(
+            f"{failed} of {matches} matches have no result, so the win rates would mean little; see {path}"
+        )
+    return [tally.summary() for tally in tallies]
+
+
+def _show(run: Run, client: InferenceClient) -> None:
+    """Who won, by how much, how sure, what it cost, where the report is."""
+    console, rows = Console(), run.summary["results"]
+    for base in dict.fromkeys(row["baseline"] for row in rows):
+        show_results([row for row in rows if row["baseline"] == base], console)
+    console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    total = client.meter.total
+    spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
+    console.print(f"{spent}. The report is {write_report(run.folder)}", soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,74 @@
+"""Prompts for a comparison: a text file, JSONL, or a set of scenarios."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..envs.scenarios import Scenario, load_scenarios
+from ..inference.errors import ConfigError
+
+_FIELDS = {"prompt", "id", "system", "reference"}
+
+
+def load_prompts(source: str, split: str = "test", limit: int | None = None) -> list[Scenario]:
+    """Reads prompts as scenarios.
+
+    Args:
+        source: A ``.txt`` file with a prompt a line; a ``.jsonl`` file of objects with ``prompt`` and, if wanted, ``id``,
+            ``system`` and ``reference``; a scenario file; or a shipped set's name.
+        split: Of which split the scenarios are; of no meaning for prompts.
+        limit: Take this many from the start; None for all.
+
+    Raises:
+        ConfigError: If the file cannot be read, is empty, or a line is bad.
+    """
+    path = Path(source).expanduser()
+    if path.suffix not in (".txt", ".jsonl") or not path.exists():
+        return load_scenarios(source, split, limit)
+    if limit is not None and limit < 1:
+        raise ConfigError(f"`limit` must be at least 1, or null, not {limit}")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`prompts={source}` cannot be read: {error}") from error
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise ConfigError(f"{path} holds no prompt")
+    if path.suffix == ".txt":
+        return [Scenario(str(number), "test", (line.strip(),)) for number, line in numbered[:limit]]
+    records = [(number, _object(line, f"{path} line {number}")) for number, line in numbered]
+    if "prompt" not in records[0][1]:
+        return load_scenarios(source, split, limit)
+    made = [_prompt(record, f"{path} line {number}", str(number)) for number, record in records[:limit]]
+    if len({scenario.id for scenario in made}) < len(made):
+        raise ConfigError(f"{path}: an `id` occurs more than once")
+    return made
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{where} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must hold a JSON object, not {type(values).__name__}")
+    return values
+
+
+def _prompt(values: dict[str, Any], where: str, number: str) -> Scenario:
+    for name, value in values.items():
+        if name not in _FIELDS:
+            raise ConfigError(f"{where}: `{name}` is no field of a prompt: known: {', '.join(sorted(_FIELDS))}")
+        if not isinstance(value, str) and not (name == "id" and isinstance(value, int)):
+            raise ConfigError(f"{where}: `{name}` must be a text, not {value!r}")
+    if not values.get("prompt", "").strip():
+        raise ConfigError(f"{where}: `prompt` is missing or empty")
+    return Scenario(
+        str(values.get("id", number)),
+        "test",
+        (values["prompt"],),
+        system=values.get("system"),
+        reference=values.get("reference"),
+    )
