@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..inference.completion import Completion, Message
 from ..inference.errors import CallFailed, DuologueError
-from ..plugins.reward import Judged
+from ..plugins.judged import Judged
 from ..plugins.verdict import Failure, Turn
 from .episodes import Episode
 from .interfaces.base import Request

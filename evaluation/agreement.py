@@ -38,13 +38,11 @@ def cohens_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
     """
     if len(a) != len(b):
         raise ValueError(f"two raters must have rated the same objects, not {len(a)} and {len(b)}")
-    n = len(a)
-    if not n:
-        return float("nan")
-    left, right = Counter(a), Counter(b)
-    agree = sum(x == y for x, y in zip(a, b, strict=True)) * n
-    chance = sum(count * right[category] for category, count in left.items())
-    return (agree - chance) / (n * n - chance) if chance < n * n else float("nan")
+    categories = list(dict.fromkeys([*a, *b]))
+    table = np.zeros((len(categories), len(categories)))
+    for x, y in zip(a, b, strict=True):
+        table[categories.index(x), categories.index(y)] += 1
+    return float(kappa_of_table(table))
 
 
 def krippendorffs_alpha(ratings: npt.ArrayLike) -> float:

@@ -18,24 +18,22 @@ from ..envs.interfaces.plain import Plain
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.encoders import make_encoder
-from ..inference.endpoint import Endpoint, endpoints_from_settings
-from ..inference.errors import ConfigError, DuologueError, near_miss
+from ..inference.endpoint import endpoints_from_settings
+from ..inference.errors import ConfigError, near_miss
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
-from ..plugins.manager import plugins
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import Contestant
 from .entrants import Remembered, make_entrant
-from .judging import Referee
-from .matches import Tally, play_matches
+from .judging import Referee, make_referee
+from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
 from .table import headline, show_results
 
-MAX_FAILURE_FRACTION = 0.2
 _APART = 1_000
 """Samples between two contestants that are the same model, so that it is not compared with its own answers."""
 
@@ -107,6 +105,7 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         What ``summary.json`` says of it.
     """
+    config = {**config, **_absolute(config)}  # a run that goes on may be told so from another folder
     own = {name: config[name] for name in Settings.__dataclass_fields__ if name in config}
     settings = construct(Settings, own, "compare")
     pairings = settings.pairings
@@ -124,13 +123,27 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             max_turns=settings.max_turns,
         )
         contestants = _contestants(settings, task)
-        referee = _referee(config, client, endpoints, any(scenario.reference for scenario in scenarios))
+        if not config.get("judge"):
+            raise ConfigError("`judge` is empty: choose one, such as `judge=pairwise`")
+        referee = make_referee(config["judge"], "judge", "judge", JudgeContext(client, endpoints), scenarios)
         with Run("compare", folder, config, client.meter) as run, session(run, client):
             run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
         _show(run, client)
         return run.summary
     finally:
         client.close()
+
+
+def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration's files by their whole paths."""
+    prompts = Path(config["prompts"]).expanduser()
+    contestants = {
+        name: {"answers": str(Path(str(values["answers"])).expanduser().resolve())}
+        if isinstance(values, Mapping) and list(values) == ["answers"]
+        else values
+        for name, values in config["contestants"].items()
+    }
+    return {"prompts": str(prompts.resolve()) if prompts.exists() else config["prompts"], "contestants": contestants}
 
 
 def _contestants(settings: Settings, task: Task) -> dict[str, Contestant]:
@@ -143,20 +156,6 @@ def _contestants(settings: Settings, task: Task) -> dict[str, Contestant]:
         made[name] = Remembered(make_entrant(name, values, task, f"contestants.{name}", _APART * models[model]))
         models[model] += 1
     return made
-
-
-def _referee(
-    config: Mapping[str, Any], client: InferenceClient, endpoints: Mapping[str, Endpoint], references: bool
-) -> Referee:
-    if not config.get("judge"):
-        raise ConfigError("`judge` is empty: choose one, such as `judge=pairwise`")
-    judge = plugins().build(config["judge"], "judge", JudgeContext(client, endpoints))
-    name = str(config["judge"]["name"])
-    if getattr(judge, "needs_reference", False) and not references:
-        raise ConfigError(
-            f"`judge={name}` compares with references, and no prompt has one: add `reference`, or choose `judge=pairwise`"
-        )
-    return Referee(name, judge)
 
 
 def _play(
@@ -189,12 +188,7 @@ def _play(
     finally:
         client.run(referee.aclose())
     run.keep()
-    failed = sum(tally.failures for tally in tallies)
-    matches = len(task.scenarios) * repeats * len(tallies)
-    if failed > MAX_FAILURE_FRACTION * matches:
-        raise DuologueError(
-            f"{failed} of {matches} matches have no result, so the win rates would mean little; see {path}"
-        )
+    check_decided(tallies, path)
     return [tally.summary() for tally in tallies]
 
 

@@ -18,6 +18,7 @@ from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError
 from ..plugins.verdict import Turn
 from .contestants import Answer, Contestant, PolicyContestant
+from .records import read_lines, read_object
 
 _THINK = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
@@ -94,21 +95,23 @@ class FileContestant:
 
 def _answers(path: Path) -> list[tuple[str, str]]:
     """Prompts, or ids, with their answers."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        whole = text.lstrip().startswith("[")
-        records = json.loads(text) if whole else [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the answers {path} cannot be read: {' '.join(str(error).split())}") from error
+    lines = read_lines(path, "the answers")
+    if lines[0][1].lstrip().startswith("["):
+        try:
+            records = [
+                (f"{path} record {n}", entry) for n, entry in enumerate(json.loads("\n".join(t for _, t in lines)), 1)
+            ]
+        except ValueError as error:
+            raise ConfigError(f"the answers {path} are no JSON: {error}") from error
+    else:
+        records = [(where, read_object(line, where)) for where, line in lines]
     found = []
-    for number, record in enumerate(records, 1):
+    for where, record in records:
         values = record if isinstance(record, dict) else {}
         key = values.get("id", values.get("prompt", values.get("instruction")))
         reply = values.get("reply", values.get("output"))
         if not isinstance(key, str | int) or not isinstance(reply, str):
-            raise ConfigError(
-                f"{path}, record {number}, must have `id` or `prompt`, and `reply`; or `instruction` and `output`"
-            )
+            raise ConfigError(f"{where} must have `id` or `prompt`, and `reply`; or `instruction` and `output`")
         found.append((str(key), reply))
     return found
 

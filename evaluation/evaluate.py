@@ -17,22 +17,18 @@ from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
-from ..inference.errors import ConfigError, DuologueError
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
-from ..plugins.manager import plugins
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
-from .judging import Referee
-from .matches import play_matches
+from .judging import Referee, make_referee
+from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
 from .table import headline, show_results
-
-MAX_FAILURE_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -129,13 +125,7 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings,
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
     named = dict(settings.judge or {})
-    judge = plugins().build(named, "evaluation.judge", context)
-    if getattr(judge, "needs_reference", False) and not any(scenario.reference for scenario in scenarios):
-        raise ConfigError(
-            f"`evaluation.judge`: `{named['name']}` compares with references, and no scenario of split "
-            f"`{settings.split}` has one: add `reference` to them, or choose `judge@evaluation.judge=llm`"
-        )
-    return settings, scenarios, Referee(str(named["name"]), judge)
+    return settings, scenarios, make_referee(named, "evaluation.judge", "judge@evaluation.judge", context, scenarios)
 
 
 class Evaluation:
@@ -209,13 +199,7 @@ class Evaluation:
         run.keep()
         run.summary["trained_on"] = self.bundle.settings.get("model")
         run.summary["results"] = [tally.summary() for tally in tallies]
-        failed = sum(tally.failures for tally in tallies)
-        matches = total * len(tallies) * self.settings.baseline_repeats
-        if failed > MAX_FAILURE_FRACTION * matches:
-            raise DuologueError(
-                f"{failed} of {matches} matches have no result, so the win rate would mean little; "
-                f"{run.folder / 'matches.jsonl'} names the causes"
-            )
+        check_decided(tallies, path)
 
 
 def report(run: Run, client: InferenceClient) -> None:

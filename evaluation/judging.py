@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from ..envs.scenarios import Scenario
+from ..inference.errors import ConfigError
 from ..plugins.bench import Bench, compared
-from ..plugins.judge import Judge, PairwiseJudge
+from ..plugins.judge import Judge, JudgeContext, PairwiseJudge
+from ..plugins.manager import plugins
 from ..plugins.verdict import POINTS, Failure, Preference, Score, Turn, Verdict
 from .contestants import Answer
 
@@ -49,6 +53,30 @@ class Match:
     def outcome(self) -> Outcome:
         """A win or a loss only if the orders do not cancel out."""
         return "win" if self.score > 0.5 else "loss" if self.score < 0.5 else "tie"
+
+
+def make_referee(
+    settings: Mapping[str, Any], where: str, choose: str, context: JudgeContext, scenarios: Sequence[Scenario]
+) -> Referee:
+    """Builds the judge of an evaluation, and refuses one that could say nothing.
+
+    Args:
+        settings: The judge's name and its own.
+        where: Their place in the configuration.
+        choose: How another one is chosen on the command line, such as ``judge@evaluation.judge``.
+        context: Given to the judge.
+        scenarios: What will be played.
+
+    Raises:
+        ConfigError: If there is no such judge, a value is refused, or it needs references and there are none.
+    """
+    judge, name = plugins().build(settings, where, context), str(settings["name"])
+    if getattr(judge, "needs_reference", False) and not any(scenario.reference for scenario in scenarios):
+        raise ConfigError(
+            f"`{where}`: `{name}` compares with references, and none of the {len(scenarios)} scenarios has one: add "
+            f"`reference` to them, or choose a judge that needs none, such as `{choose}=llm`"
+        )
+    return Referee(name, judge)
 
 
 class Referee:

@@ -7,7 +7,6 @@ One JSON object a line. A pair: ``prompt`` or ``messages``, ``first``, ``second`
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 from ..inference.completion import Message
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.verdict import Turn
+from .records import read_lines, read_object
 
 LABELS: Mapping[str, str] = {
     **dict.fromkeys(("first", "1", "a", "reply a", "model_a"), "first"),
@@ -76,14 +76,8 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, or null, not {limit}")
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"`data={path}` cannot be read: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()][:limit]
-    if not numbered:
-        raise ConfigError(f"{path} holds no record: write one JSON object a line")
-    records = [_record(line, f"{path} line {number}", str(number)) for number, line in numbered]
+    lines = read_lines(path, "the labelled data")[:limit]
+    records = [_record(read_object(line, where), where, str(n)) for n, (where, line) in enumerate(lines, 1)]
     if doubled := [name for name, count in Counter(record.id for record in records).items() if count > 1]:
         raise ConfigError(f"{path}: the id {doubled[0]!r} occurs more than once")
     pairs = [record for record in records if isinstance(record, LabelledPair)]
@@ -93,13 +87,7 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
     return pairs or scores
 
 
-def _record(line: str, where: str, number: str) -> LabelledPair | LabelledScore:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} must hold a JSON object, not {type(values).__name__}")
+def _record(values: Mapping[str, Any], where: str, number: str) -> LabelledPair | LabelledScore:
     known = _PAIR if "first" in values or "second" in values else _SCORED
     for name in values:
         if name not in known:

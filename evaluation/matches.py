@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
-from ..inference.errors import RunStopped
+from ..inference.errors import DuologueError, RunStopped
 from .contestants import Answer, Contestant
 from .judging import Match, Referee
 from .statistics import WinRate, win_rate
 
 T = TypeVar("T")
+
+MAX_FAILURE_FRACTION = 0.2
 
 
 @dataclass
@@ -116,6 +118,24 @@ async def play_matches(
         for tally, match in outcomes:
             tally.add(scenario, match)
     return tallies
+
+
+def check_decided(tallies: Sequence[Tally], path: Path) -> None:
+    """Refuses results that say little.
+
+    Args:
+        tallies: Of all contestants.
+        path: Where the causes of failures can be read.
+
+    Raises:
+        DuologueError: If more than a fifth of the matches have no result.
+    """
+    failed = sum(tally.failures for tally in tallies)
+    matches = failed + sum(len(tally.scores) for tally in tallies)
+    if failed > MAX_FAILURE_FRACTION * matches:
+        raise DuologueError(
+            f"{failed} of {matches} matches have no result, so the win rate would mean little; {path} names the causes"
+        )
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ..envs.scenarios import Scenario, load_scenarios
 from ..inference.errors import ConfigError
+from .records import read_lines, read_object
 
 _FIELDS = {"prompt", "id", "system", "reference"}
 
@@ -29,32 +29,16 @@ def load_prompts(source: str, split: str = "test", limit: int | None = None) -> 
         return load_scenarios(source, split, limit)
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, or null, not {limit}")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"`prompts={source}` cannot be read: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise ConfigError(f"{path} holds no prompt")
+    lines = read_lines(path, "the prompts")
     if path.suffix == ".txt":
-        return [Scenario(str(number), "test", (line.strip(),)) for number, line in numbered[:limit]]
-    records = [(number, _object(line, f"{path} line {number}")) for number, line in numbered]
-    if "prompt" not in records[0][1]:
+        return [Scenario(str(number), "test", (line.strip(),)) for number, (_, line) in enumerate(lines[:limit], 1)]
+    if "prompt" not in read_object(lines[0][1], lines[0][0]):
         return load_scenarios(source, split, limit)
-    made = [_prompt(record, f"{path} line {number}", str(number)) for number, record in records[:limit]]
+    numbered = enumerate(lines[:limit], 1)
+    made = [_prompt(read_object(line, where), where, str(number)) for number, (where, line) in numbered]
     if len({scenario.id for scenario in made}) < len(made):
         raise ConfigError(f"{path}: an `id` occurs more than once")
     return made
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} must hold a JSON object, not {type(values).__name__}")
-    return values
 
 
 def _prompt(values: dict[str, Any], where: str, number: str) -> Scenario:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -14,6 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
+from .battles import Battles
+
 Floats = npt.NDArray[np.float64]
 
 _TOLERANCE, _MOST_STEPS = 1e-10, 100
@@ -21,57 +23,6 @@ _TOLERANCE, _MOST_STEPS = 1e-10, 100
 
 class NotConnected(ValueError):
     """The battles do not tell how two groups of contestants compare."""
-
-
-@dataclass(frozen=True)
-class Battles:
-    """Who met whom, and how it went.
-
-    Attributes:
-        names: The contestants, in the order of their indices.
-        first: Index of one of the two, shape (n,).
-        second: Index of the other.
-        score: Of the first: 1 for a win, 0.5 for a tie, 0 for a loss, or between, shape (n,).
-        clusters: Index of each battle's prompt, shape (n,).
-    """
-
-    names: tuple[str, ...]
-    first: npt.NDArray[np.int64]
-    second: npt.NDArray[np.int64]
-    score: Floats
-    clusters: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(
-        cls,
-        first: Sequence[str],
-        second: Sequence[str],
-        score: npt.ArrayLike,
-        clusters: Sequence[Hashable] | None = None,
-    ) -> Battles:
-        """Battles by the contestants' names.
-
-        Args:
-            first: One of the two, by battle.
-            second: The other.
-            score: Of the first, in [0, 1].
-            clusters: The prompt of each battle; each its own by default.
-
-        Raises:
-            ValueError: If the lengths differ, a score is out of range, or somebody meets himself.
-        """
-        scores = np.asarray(score, np.float64)
-        n = len(scores)
-        groups = list(range(n)) if clusters is None else [str(cluster) for cluster in clusters]
-        if not len(first) == len(second) == len(groups) == n:
-            raise ValueError(f"battles of different lengths: {len(first)}, {len(second)}, {n} and {len(groups)}")
-        if not ((scores >= 0) & (scores <= 1)).all():
-            raise ValueError("a battle's score must be from 0 to 1")
-        names, index = np.unique([*first, *second], return_inverse=True)
-        if (index[:n] == index[n:]).any():
-            raise ValueError("a contestant cannot meet himself")
-        _, group = np.unique(np.array(groups), return_inverse=True)
-        return cls(tuple(map(str, names)), index[:n], index[n:], scores, group.astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -241,12 +192,8 @@ def bootstrap_ratings(battles: Battles, resamples: int = 200, seed: int = 0) -> 
     clusters = int(battles.clusters.max()) + 1
     whole, found = bradley_terry(battles), []
     for _ in range(resamples):
-        weights = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)[battles.clusters]
-        kept = Battles(battles.names, battles.first, battles.second, battles.score, battles.clusters)
-        pairs = _Pairs(kept, weights.astype(np.float64))
-        pairs.low, pairs.high, pairs.met, pairs.won = (
-            part[pairs.met > 0] for part in (pairs.low, pairs.high, pairs.met, pairs.won)
-        )
+        drawn = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)[battles.clusters]
+        pairs = _Pairs(battles, drawn.astype(np.float64))
         try:
             _check_connected(battles.names, pairs)
         except NotConnected:

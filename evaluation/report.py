@@ -16,9 +16,10 @@ from typing import Any
 import jinja2
 
 from ..inference.errors import ConfigError
+from .battles import Battles
 from .leaderboard import Comparison, Record, Row, comparisons, leaderboard, score
 from .length_control import Controlled
-from .ratings import Battles, NotConnected, Rating, rate
+from .ratings import NotConnected, Rating, rate
 from .statistics import WinRate
 from .table import headline
 

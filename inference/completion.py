@@ -124,8 +124,7 @@ def read_completion(
     except (msgspec.MsgspecError, IndexError) as error:
         start = body[:80].decode("utf-8", "replace")
         raise Unreadable(f"{endpoint.base_url} answered with no chat completion ({error}): {start!r}") from error
-    message = choice.message
-    if message.content is None and not message.refusal and choice.finish_reason not in _SILENT:
+    if choice.message.content is None and not choice.message.refusal and choice.finish_reason not in _SILENT:
         raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
     if logprobs and required and tokens is None:
@@ -133,9 +132,7 @@ def read_completion(
             f"model `{endpoint.model}` at {endpoint.base_url} returned no logprobs, which were asked for. "
             "Set `interface.logprobs=false`, or choose a model whose API gives them"
         )
-    thought = _THINK.match(message.content or "")
-    text = (message.content or message.refusal or "")[thought.end() if thought else 0 :]
-    reasoning = message.reasoning_content or message.reasoning or (thought[1].strip() if thought else "")
+    text, reasoning = _parts(choice.message)
     usage = decoded.usage or _Usage()
     return Completion(
         text=text.strip(),
@@ -148,6 +145,13 @@ def read_completion(
         cost_usd=endpoint.price.cost_usd(usage.prompt_tokens, usage.completion_tokens),
         reused=reused,
     )
+
+
+def _parts(message: _Message) -> tuple[str, str]:
+    """What the assistant says, and its reasoning, which comes apart or inside ``<think>`` tags."""
+    thought = _THINK.match(message.content or "")
+    text = (message.content or message.refusal or "")[thought.end() if thought else 0 :]
+    return text, message.reasoning_content or message.reasoning or (thought[1].strip() if thought else "")
 
 
 class _Embedding(msgspec.Struct, gc=False):

@@ -2,10 +2,11 @@
 
 from .hookspecs import hookimpl
 from .judge import Judge, JudgeContext, PairwiseJudge
+from .judged import Judged
 from .lifecycle import RolloutStats, RunInfo
 from .manager import Plugins, plugins
 from .registrar import JudgeRegistrar, JudgeSpec
-from .reward import Judged, Reward
+from .reward import Reward
 from .verdict import Abstain, Failure, Preference, Score, Turn, Verdict
 from .weighted import Weighted
 

@@ -3,110 +3,105 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .hookspecs import hookimpl
 from .judges import settings
 
 if TYPE_CHECKING:
-    from .registrar import JudgeRegistrar
+    from .registrar import Cost, JudgeRegistrar, Kind
     from .verdict import Score
+
+
+class _Offer(NamedTuple):
+    """One judge of `plugins.judges`: name, module and class, settings, and what `JudgeRegistrar.judge` asks for besides."""
+
+    name: str
+    target: str
+    config: type | None
+    summary: str
+    kind: Kind = "score"
+    cost: Cost = "free"
+
+
+_OFFERS = (
+    _Offer(
+        "rules",
+        "rules:RulesJudge",
+        settings.Rules,
+        "no repetition, a finished sentence, no banned pattern, the right format",
+    ),
+    _Offer("length", "length:LengthJudge", settings.Length, "the reply's words inside a band"),
+    _Offer(
+        "reference",
+        "reference:ReferenceJudge",
+        settings.Reference,
+        "semantic similarity to the hidden reference answer, by MiniLM",
+        cost="model",
+    ),
+    _Offer(
+        "chrf",
+        "chrf:ChrfJudge",
+        settings.Chrf,
+        "character n-gram overlap with the hidden reference answer, by sacrebleu",
+    ),
+    _Offer("llm", "llm:LLMJudge", settings.LLM, "one grade by a judge model", cost="requests"),
+    _Offer(
+        "rubric",
+        "rubric:RubricJudge",
+        settings.Rubric,
+        "several criteria in one call, by a judge model",
+        cost="requests",
+    ),
+    _Offer(
+        "pairwise",
+        "pairwise:PairwiseLLMJudge",
+        settings.Pairwise,
+        "which of two replies is better, by a judge model",
+        kind="compare",
+        cost="requests",
+    ),
+    _Offer(
+        "panel", "panel:make_panel", settings.Panel, "several judges as one, by mean, median or vote", cost="requests"
+    ),
+    _Offer(
+        "reward_model",
+        "reward_model:make_reward_model",
+        settings.RewardModel,
+        "a model trained to give rewards, here or behind a server",
+        cost="model",
+    ),
+    _Offer(
+        "moderation",
+        "moderation:ModerationJudge",
+        settings.Moderation,
+        "no category of the moderation endpoint",
+        cost="requests",
+    ),
+    _Offer("python", "function:FunctionJudge", settings.Function, "a function of your own, by its dotted path"),
+    _Offer(
+        "readability",
+        "readability:ReadabilityJudge",
+        settings.Readability,
+        "a readability formula inside a band, by textstat",
+    ),
+    _Offer("language", "language:LanguageJudge", settings.Language, "the reply in the wanted language, by lingua"),
+    _Offer("toxicity", "toxicity:ToxicityJudge", None, "not profane or abusive, by alt-profanity-check"),
+)
 
 
 @hookimpl
 def duologue_register_judges(register: JudgeRegistrar) -> None:
     """Offers the judges of `plugins.judges`."""
-    register.judge(
-        "rules",
-        ".plugins.judges.rules:RulesJudge",
-        config=settings.Rules,
-        summary="no repetition, a finished sentence, no banned pattern, the right format",
-    )
-    register.judge(
-        "length",
-        ".plugins.judges.length:LengthJudge",
-        config=settings.Length,
-        summary="the reply's words inside a band",
-    )
-    register.judge(
-        "reference",
-        ".plugins.judges.reference:ReferenceJudge",
-        config=settings.Reference,
-        summary="semantic similarity to the hidden reference answer, by MiniLM",
-        cost="model",
-    )
-    register.judge(
-        "chrf",
-        ".plugins.judges.chrf:ChrfJudge",
-        config=settings.Chrf,
-        summary="character n-gram overlap with the hidden reference answer, by sacrebleu",
-    )
-    register.judge(
-        "llm",
-        ".plugins.judges.llm:LLMJudge",
-        config=settings.LLM,
-        summary="one grade by a judge model",
-        cost="requests",
-    )
-    register.judge(
-        "rubric",
-        ".plugins.judges.rubric:RubricJudge",
-        config=settings.Rubric,
-        summary="several criteria in one call, by a judge model",
-        cost="requests",
-    )
-    register.judge(
-        "pairwise",
-        ".plugins.judges.pairwise:PairwiseLLMJudge",
-        config=settings.Pairwise,
-        summary="which of two replies is better, by a judge model",
-        kind="compare",
-        cost="requests",
-    )
-    register.judge(
-        "panel",
-        ".plugins.judges.panel:make_panel",
-        config=settings.Panel,
-        summary="several judges as one, by mean, median or vote",
-        cost="requests",
-    )
-    register.judge(
-        "reward_model",
-        ".plugins.judges.reward_model:make_reward_model",
-        config=settings.RewardModel,
-        summary="a model trained to give rewards, here or behind a server",
-        cost="model",
-    )
-    register.judge(
-        "moderation",
-        ".plugins.judges.moderation:ModerationJudge",
-        config=settings.Moderation,
-        summary="no category of the moderation endpoint",
-        cost="requests",
-    )
-    register.judge(
-        "python",
-        ".plugins.judges.function:FunctionJudge",
-        config=settings.Function,
-        summary="a function of your own, by its dotted path",
-    )
-    register.judge(
-        "readability",
-        ".plugins.judges.readability:ReadabilityJudge",
-        config=settings.Readability,
-        summary="a readability formula inside a band, by textstat",
-    )
-    register.judge(
-        "language",
-        ".plugins.judges.language:LanguageJudge",
-        config=settings.Language,
-        summary="the reply in the wanted language, by lingua",
-    )
-    register.judge(
-        "toxicity",
-        ".plugins.judges.toxicity:ToxicityJudge",
-        summary="not profane or abusive, by alt-profanity-check",
-    )
+    for offer in _OFFERS:
+        register.judge(
+            offer.name,
+            f".plugins.judges.{offer.target}",
+            config=offer.config,
+            summary=offer.summary,
+            kind=offer.kind,
+            cost=offer.cost,
+        )
 
 
 @hookimpl(trylast=True)

@@ -5,50 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from ..inference.errors import ConfigError
 from ..inference.settings import construct
 from .bench import Bench
 from .judge import Judge, JudgeContext
+from .judged import Judged
 from .manager import Plugins, plugins
-from .scaling import Scale
+from .scaling import Scales
 from .verdict import Abstain, Failure, Score, Turn, Verdict
 from .weighted import Weighted
 
 COST = "cost"
 """What the cost's term is called among the judges'."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The outcome of one turn.
-
-    Attributes:
-        reward: The scalar, or None if a judge failed: a failure is never a number.
-        verdicts: By judge, as they were given.
-        failure: ``judge: error`` of the first failure, or None.
-        terms: What each judge, and the cost, adds to the weighted sum before gates.
-        potentials: The potential of the state that the turn led to, by judge.
-    """
-
-    reward: float | None
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    failure: str | None = None
-    terms: Mapping[str, float] = field(default_factory=dict)
-    potentials: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """The raw scores by judge, abstentions and failures left out."""
-        return {name: verdict.value for name, verdict in self.verdicts.items() if isinstance(verdict, Score)}
-
-    @property
-    def logged(self) -> dict[str, float]:
-        """What a turn's ``info`` says of it: ``reward/<judge>``, the raw score, and ``term/<judge>``."""
-        scores = {f"reward/{name}": float(value) for name, value in self.scores.items()}
-        return scores | {f"term/{name}": float(value) for name, value in self.terms.items()}
 
 
 class Reward:
@@ -99,7 +70,7 @@ class Reward:
             raise ConfigError(f"`judges.{COST}`: that is what the cost is called: choose another name for the judge")
         self._gamma, self._cost_weight, self._token_weight = gamma, cost_weight, token_weight
         self._benches = {name: Bench(name, judge, batch_size, retries) for name, judge in judges.items()}
-        self._scales = {name: Scale() for name, e in self.entries.items() if e.normalise or e.length_control}
+        self._scales = Scales(self.entries)
         self._hook = (registry or plugins()).hook
 
     @classmethod
@@ -176,7 +147,9 @@ class Reward:
                 return Judged(None, verdicts, f"{name}: {verdict.error}")
         words = len(turn.reply.split())
         values = {
-            n: replace(v, value=self._scaled(n, v.value, words)) for n, v in verdicts.items() if isinstance(v, Score)
+            n: replace(v, value=self._scales.scaled(n, v.value, words))
+            for n, v in verdicts.items()
+            if isinstance(v, Score)
         }
         value, failure = self._fold(turn, verdicts, values)
         if value is None:
@@ -219,15 +192,6 @@ class Reward:
             answers = await asyncio.gather(*(bench.score(turn) for bench in benches))
         return dict(zip(names, answers, strict=True))
 
-    def _scaled(self, name: str, value: float, words: int) -> float:
-        entry, scale = self.entries[name], self._scales.get(name)
-        if scale is not None:
-            if entry.length_control:
-                value = scale.length_controlled(value, words)
-            if entry.normalise:
-                value = scale.normalised(value, length_controlled=entry.length_control)
-        return entry.clipped(value)
-
     def _fold(
         self, turn: Turn, verdicts: Mapping[str, Verdict], values: Mapping[str, Score]
     ) -> tuple[float | None, str]:
@@ -260,20 +224,15 @@ class Reward:
         Args:
             infos: The turns' ``info`` with ``reply`` and ``reward/<judge>``, in an order that does not depend on latencies.
         """
-        if not self._scales:
-            return
-        for info in infos:
-            for name, scale in self._scales.items():
-                if f"reward/{name}" in info:
-                    scale.update([(info[f"reward/{name}"], len(info["reply"].split()))])
+        self._scales.observe(infos)
 
     def state(self) -> dict[str, Any]:
         """The statistics as plain values."""
-        return {name: scale.state() for name, scale in self._scales.items()}
+        return self._scales.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Sets what `state` returned."""
-        self._scales = {name: Scale.of(state[name]) if name in state else Scale() for name in self._scales}
+        self._scales.restore(state)
 
     async def aclose(self) -> None:
         """Closes every judge."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from .weighted import Weighted
 
 _NONE = 1e-12
 """A variance of which nothing is left but rounding."""
@@ -69,3 +72,42 @@ class Scale:
     def of(cls, state: Mapping[str, float]) -> Scale:
         """The inverse of `state`."""
         return cls(int(state["n"]), **{name: float(value) for name, value in state.items() if name != "n"})
+
+
+class Scales:
+    """What becomes of all judges' scores before they are weighed.
+
+    Args:
+        entries: How each judge enters; those that ask for no statistics have none.
+    """
+
+    def __init__(self, entries: Mapping[str, Weighted]) -> None:
+        self._entries = entries
+        self._scales = {name: Scale() for name, e in entries.items() if e.normalise or e.length_control}
+
+    def scaled(self, name: str, score: float, words: int) -> float:
+        """One judge's score, length-controlled, normalised and clipped as its entry says."""
+        entry, scale = self._entries[name], self._scales.get(name)
+        if scale is not None:
+            if entry.length_control:
+                score = scale.length_controlled(score, words)
+            if entry.normalise:
+                score = scale.normalised(score, length_controlled=entry.length_control)
+        return entry.clipped(score)
+
+    def observe(self, infos: Iterable[Mapping[str, Any]]) -> None:
+        """See `Reward.observe`."""
+        if not self._scales:
+            return
+        for info in infos:
+            for name, scale in self._scales.items():
+                if f"reward/{name}" in info:
+                    scale.update([(info[f"reward/{name}"], len(info["reply"].split()))])
+
+    def state(self) -> dict[str, Any]:
+        """The statistics as plain values."""
+        return {name: scale.state() for name, scale in self._scales.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Sets what `state` returned."""
+        self._scales = {name: Scale.of(state[name]) if name in state else Scale() for name in self._scales}

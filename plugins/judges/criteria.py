@@ -103,6 +103,20 @@ def load_rubric(source: str) -> Rubric:
     return construct(_rubric, content, source, source=source)
 
 
+def instruction(rubric: Rubric | None, prompt: str, general: str) -> str:
+    """What a prompt holds at ``{rubric}``.
+
+    Args:
+        rubric: The rubric, if there is one.
+        prompt: A prompt of the user's own, which says itself what is to be done with the criteria; or empty.
+        general: What a built-in prompt says without a rubric.
+    """
+    described = rubric.described() if rubric else ""
+    if prompt:
+        return described
+    return f"Weigh these criteria:\n{described}" if rubric else general
+
+
 def _rubric(source: str, criteria: Mapping[str, Any], scale: Sequence[Any] = (1, 5)) -> Rubric:
     low, high = check_scale(scale)
     if not criteria:

@@ -10,7 +10,7 @@ from ...inference.completion import Completion
 from ..judge import JudgeContext
 from ..verdict import Failure, Score, Turn, Verdict
 from .asking import Asker, Use, check_prompt, dialogue, unread
-from .criteria import check_scale, load_rubric
+from .criteria import check_scale, instruction, load_rubric
 from .reading import expected_grade, read_grade
 
 PROMPT = """\
@@ -25,7 +25,6 @@ Grade the assistant's last reply. {rubric}
 {how}"""
 
 GENERAL = "Judge whether it is correct, helpful and well put; ignore its length."
-BY_RUBRIC = "Weigh these criteria:\n{criteria}"
 REASONED = """\
 Give one sentence of reasons, then on a line of its own: `Score: N`, where N is a number from {low} (useless) to {high} \
 (perfect)."""
@@ -70,8 +69,7 @@ class LLMJudge:
         check_prompt(prompt, PLACEHOLDERS)
         how = (REASONED if reasoning else AT_ONCE).format(low=self.low, high=self.high)
         self._prompt = prompt or PROMPT.replace("{how}", how)
-        described = loaded.described() if loaded else ""
-        self._rubric = described if prompt else BY_RUBRIC.format(criteria=described) if loaded else GENERAL
+        self._rubric = instruction(loaded, prompt, GENERAL)
         self._logprobs: Use = logprobs
         self._asker = Asker(context, max_tokens, logprobs=logprobs)
 

@@ -12,11 +12,12 @@ from ...inference.completion import Completion, TokenLogprob
 from ..judge import JudgeContext
 from ..verdict import Failure, Preference, Turn
 from .asking import Asker, Use, check_prompt, dialogue, unread
-from .criteria import load_rubric
-from .reading import LEAST_MASS, spoken
+from .criteria import instruction, load_rubric
+from .reading import LEAST_MASS, alternatives, spoken
 
 PROMPT = """\
-Two assistants replied to the same dialogue. Which reply is better? {rubric} Their order and their length say nothing.
+Two assistants replied to the same dialogue. Which reply is better? {rubric}
+Their order and their length say nothing.
 
 [Dialogue]
 {question}
@@ -30,7 +31,6 @@ Two assistants replied to the same dialogue. Which reply is better? {rubric} The
 {how}"""
 
 GENERAL = "Judge which one is more correct and more helpful."
-BY_RUBRIC = "Weigh these criteria:\n{criteria}\n"
 REASONED = "Give one sentence of reasons, then on a line of its own: `Verdict: A`, `Verdict: B` or `Verdict: tie`."
 AT_ONCE = "Answer with nothing but A, B or tie."
 PLACEHOLDERS = ("question", "first", "second", "reference", "rubric")
@@ -92,8 +92,7 @@ class PairwiseLLMJudge:
         max_tokens: int = 256,
     ) -> None:
         check_prompt(prompt, PLACEHOLDERS)
-        described = load_rubric(rubric).described() if rubric else ""
-        self._rubric = described if prompt else BY_RUBRIC.format(criteria=described) if rubric else GENERAL
+        self._rubric = instruction(load_rubric(rubric) if rubric else None, prompt, GENERAL)
         self._prompt = prompt or PROMPT.replace("{how}", REASONED if reasoning else AT_ONCE)
         self._logprobs = logprobs
         self._asker = Asker(context, max_tokens, logprobs=logprobs)
@@ -163,16 +162,10 @@ def expected_score(tokens: Sequence[TokenLogprob]) -> float | None:
         The score in [0, 1]; None where the text holds no verdict, or A, B and tie together are less likely than `LEAST_MASS`.
     """
     found = read_choice("".join(token.token for token in tokens))
-    end, at = 0, None
-    for token in tokens:
-        begin, end = end, end + len(token.token)
-        if found is not None and begin <= found.start < end:
-            at = token
-            break
-    if at is None or not at.top_logprobs:
+    if found is None:
         return None
     masses: dict[Winner, float] = dict.fromkeys(("first", "second", "tie"), 0.0)
-    for text, logprob in ({top.token: top.logprob for top in at.top_logprobs} | {at.token: at.logprob}).items():
+    for text, logprob in alternatives(tokens, found.start).items():
         word = re.sub(r"[\W_]+", "", text).lower()
         winner = _WINNERS.get(word) or ("tie" if word and "tie".startswith(word) else None)
         if winner is not None:

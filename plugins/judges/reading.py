@@ -130,12 +130,10 @@ def expected_grade(tokens: Sequence[TokenLogprob], low: int, high: int) -> float
         more than one token, an alternative might be half a number, or the listed grades are less likely than `LEAST_MASS`.
     """
     found = read_grade("".join(token.token for token in tokens), low, high)
-    token = None if found is None else _token_at(tokens, found)
-    if token is None or not token.top_logprobs:
+    if found is None:
         return None
-    listed = {top.token: top.logprob for top in token.top_logprobs} | {token.token: token.logprob}
     grades: dict[int, float] = {}
-    for text, logprob in listed.items():
+    for text, logprob in alternatives(tokens, found.start, found.end).items():
         digits = re.fullmatch(r"\D*([0-9]+)", text)
         if digits and low <= int(digits[1]) <= high:
             grades[int(digits[1])] = grades.get(int(digits[1]), 0.0) + math.exp(logprob)
@@ -149,11 +147,22 @@ def expected_grade(tokens: Sequence[TokenLogprob], low: int, high: int) -> float
     return sum(grade * share for grade, share in grades.items()) / mass if mass >= LEAST_MASS else None
 
 
-def _token_at(tokens: Sequence[TokenLogprob], grade: Grade) -> TokenLogprob | None:
-    """The token that ends with the grade's number; None if the number is more than one token."""
-    end = 0
+def alternatives(tokens: Sequence[TokenLogprob], start: int, end: int | None = None) -> dict[str, float]:
+    """What the model might have said in place of the token at a place, with natural-log probabilities.
+
+    Args:
+        tokens: The answer's tokens.
+        start: Where what is read begins in the joined text.
+        end: Where it must end; None where it may be the beginning of a longer word.
+
+    Returns:
+        The token itself included; empty where it does not end there, or no alternatives are known.
+    """
+    reached = 0
     for token in tokens:
-        begin, end = end, end + len(token.token)
-        if end > grade.start:
-            return token if begin <= grade.start and end == grade.end else None
-    return None
+        begin, reached = reached, reached + len(token.token)
+        if reached > start:
+            if begin > start or end not in (None, reached) or not token.top_logprobs:
+                return {}
+            return {top.token: top.logprob for top in token.top_logprobs} | {token.token: token.logprob}
+    return {}

@@ -36,8 +36,8 @@ def make_reward_model(
     Args:
         context: For the client.
         model: A folder or a Hugging Face name for ``transformers``; else the name that the server knows it by.
-        via: ``transformers``: a sequence-classification model on this machine. Or one of the endpoints of vLLM, Infinity,
-            Jina and others: ``score`` and ``rerank`` send the dialogue and the reply, ``classify`` both as one text.
+        via: ``transformers``: a sequence-classification model on this machine. Or one of a server's endpoints, in the form
+            that vLLM documents: ``score`` and ``rerank`` send the dialogue and the reply, ``classify`` both as one text.
         base_url: The server's address up to what ``/score``, ``/rerank`` or ``/classify`` is added to.
         api_key_env: As in `Endpoint`.
         label: Which output is the reward, for models with several: an index, the last by default.

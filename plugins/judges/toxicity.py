@@ -12,7 +12,8 @@ from ..verdict import Score, Turn
 class ToxicityJudge:
     """1 minus the probability that the reply is profane or abusive, in [0, 1].
 
-    By alt-profanity-check: a linear model over words, trained on 200,000 labelled English comments, which its wheel holds.
+    By alt-profanity-check, whose wheel holds the model: linear, over words, trained on 200,000 labelled English texts
+    (according to its description on PyPI).
 
     Raises:
         ConfigError: If it is not installed.

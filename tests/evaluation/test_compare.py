@@ -123,7 +123,7 @@ def test_too_many_failures_are_an_error(server, configure, prompts, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["judge=chrf"], "no prompt has one: add `reference`, or choose `judge=pairwise`"),
+        (["judge=chrf"], "none of the 6 scenarios has one: add `reference` to them, or choose"),
         (["judge=length", "against=[smal]"], "there is no contestant `smal`: did you mean `small`"),
         (["judge=length", "repeats=0"], "`repeats` must be at least 1"),
         (["judge=length", "+contestants.x.answers=/nowhere.jsonl"], "the answers /nowhere.jsonl cannot be read"),
@@ -148,8 +148,10 @@ def test_one_contestant_is_not_enough(configure, prompts, tmp_path):
     ("content", "said"),
     [
         ('{"prompt": "Question 0?", "reply": "x"}', "holds no answer to `2`: 'Question 1\\?'"),
-        ('{"prompt": "Question 0?"}', "record 1, must have `id` or `prompt`, and `reply`"),
-        ("{", "cannot be read"),
+        ('{"prompt": "Question 0?"}', "line 1 must have `id` or `prompt`, and `reply`"),
+        ("{", "line 1 is no JSON"),
+        ("[{", "are no JSON"),
+        ("", "holds nothing"),
     ],
 )
 def test_a_file_of_answers_that_does_not_do_is_refused(configure, prompts, tmp_path, content, said):
@@ -182,7 +184,7 @@ def test_prompts_of_all_kinds(tmp_path, prompts):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "holds no prompt"),
+        ("", "holds nothing"),
         ("{", "line 1 is no JSON"),
         ("[1]", "must hold a JSON object, not list"),
         ('{"prompt": ""}', "`prompt` is missing or empty"),

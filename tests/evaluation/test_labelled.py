@@ -66,7 +66,7 @@ def test_scores(write):
     [
         (["{"], "data.jsonl line 1 is no JSON"),
         (["[1]"], "line 1 must hold a JSON object, not list"),
-        ([""], "holds no record"),
+        ([""], "holds nothing"),
         ([PAIR, SCORED], "holds pairs and scores: put them into two files"),
         ([PAIR, {**PAIR, "id": "1"}], "the id '1' occurs more than once"),
         ([{**PAIR, "lable": 1}], "`lable` is no field of a record: did you mean `label`"),

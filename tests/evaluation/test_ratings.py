@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from duologue.evaluation.battles import Battles
 from duologue.evaluation.ratings import (
-    Battles,
     NotConnected,
     bootstrap_ratings,
     bradley_terry,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,18 @@ import pytest
 from duologue.plugins import plugins
 from duologue.plugins.manager import BLOCK
 
+INSTALLED = sorted({point.name for point in metadata.entry_points(group="duologue")})
+"""Plugins that this environment happens to have, such as the example that docs/judges.md lets one install."""
+
 
 @pytest.fixture(autouse=True)
-def no_blocked_plugins(monkeypatch) -> None:
-    monkeypatch.delenv(BLOCK, raising=False)
+def only_our_plugins(monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv(BLOCK, ",".join(INSTALLED))
+    if INSTALLED:
+        plugins.cache_clear()
+    yield
+    if INSTALLED:
+        plugins.cache_clear()
 
 
 @pytest.fixture

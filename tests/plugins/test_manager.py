@@ -1,4 +1,5 @@
 import asyncio
+import os
 import warnings
 from dataclasses import dataclass
 
@@ -290,7 +291,7 @@ def test_a_plugin_whose_registration_fails_is_named_with_the_cure():
 def test_blocked_plugins_are_not_even_imported(install, monkeypatch, value):
     install("broken-dist", "0.3", {"broken": "broken_plugin"}, broken_plugin="raise RuntimeError('boom')")
     install("polite-judge", "1.0", {"polite": "polite_plugin"}, polite_plugin=POLITE)
-    monkeypatch.setenv("DUOLOGUE_BLOCK_PLUGINS", value)
+    monkeypatch.setenv("DUOLOGUE_BLOCK_PLUGINS", f"{os.environ['DUOLOGUE_BLOCK_PLUGINS']},{value}")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         registry = Plugins()
