@@ -28,7 +28,7 @@ COMMANDS: Mapping[str, Command] = {
         "duologue run experiment=quickstart",
         ".evaluation.evaluate:train_and_evaluate",
     ),
-    "train": Command("train a policy", "duologue train -m seed=1,2,3", ".agents.train:train"),
+    "train": Command("train a policy", "duologue train -m seed=1,2,3", ".evaluation.validation:train"),
     "plan": Command(
         "print what a run would ask for and cost, and spend nothing",
         "duologue plan inference.assistant.price.per_request_usd=0.002",

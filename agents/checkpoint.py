@@ -13,6 +13,7 @@ import pickle
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,19 +25,24 @@ if TYPE_CHECKING:
     from .ppo import DialoguePPO
 
 VERSION = 1
+_NONE: Mapping[str, th.Tensor] = MappingProxyType({})
 
 
-def write_checkpoint(agent: DialoguePPO, path: Path, notes: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    agent: DialoguePPO, path: Path, notes: Mapping[str, Any], kept: Mapping[str, th.Tensor] = _NONE
+) -> None:
     """Replaces the file at once; after a power loss there is the old one or the new one.
 
     Args:
         agent: Between two rollouts, or at the beginning of one.
         path: Where.
         notes: Plain values of the caller's.
+        kept: Tensors of the caller's.
     """
     state = agent.state()
     tensors = {name: state.pop(name) for name in ("policy", "optimizer")}
     tensors["torch"] = {name: value for name, value in state["progress"]["random"].items() if name in _TENSORS}
+    tensors["kept"] = dict(kept)
     plain = json.dumps({"version": VERSION, "notes": notes, **state}, default=_plain)
     content = io.BytesIO()
     th.save({"tensors": tensors, "plain": plain}, content)
@@ -57,7 +63,7 @@ def read_checkpoint(agent: DialoguePPO, path: Path) -> dict[str, Any]:
     """Sets an agent, built from the same configuration, to where the file was written.
 
     Returns:
-        The caller's notes.
+        The caller's notes, with its tensors, if there are any, as ``kept``.
 
     Raises:
         ConfigError: If the file is damaged, or of another agent.
@@ -69,14 +75,14 @@ def read_checkpoint(agent: DialoguePPO, path: Path) -> dict[str, Any]:
             raise ValueError(f"its version is {plain['version']}, not {VERSION}")
         states = plain["progress"]["random"]
         states |= {name: _on_cpu(value) for name, value in loaded["tensors"].pop("torch").items()}
+        kept = loaded["tensors"].pop("kept", {})
         agent.restore({**plain, **loaded["tensors"]})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"{path} cannot be used: {reason}. Remove it to train from the beginning: the answers are in the cassette"
         ) from error
-    notes: dict[str, Any] = plain["notes"]
-    return notes
+    return {**plain["notes"], "kept": kept} if kept else dict(plain["notes"])
 
 
 _TENSORS = ("torch", "cuda")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
 
 from ..inference.progress import ProgressLine
 from ..plugins.alarms import describe_replies, find_alarms, variance_shares
@@ -18,6 +19,7 @@ from ..plugins.run_folder import Run
 from .checkpoint import write_checkpoint
 from .played import Played
 from .ppo import DialoguePPO
+from .validation import Validation
 
 CHECKPOINT = "checkpoint.pt"
 """Its place in the run folder."""
@@ -31,14 +33,23 @@ class Reporter(BaseCallback):
         line: The progress line.
         reward: Whose judges are watched.
         notes: What an earlier part of a resumed run left in its checkpoint.
+        validation: Called before this callback; what it found is told and kept.
 
     Attributes:
         history: All rollouts so far.
     """
 
-    def __init__(self, run: Run, line: ProgressLine, reward: Reward | None, notes: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        line: ProgressLine,
+        reward: Reward | None,
+        notes: Mapping[str, Any],
+        validation: Validation | None = None,
+    ) -> None:
         super().__init__()
-        self._run, self._line = run, line
+        self._run, self._line, self._validation = run, line, validation
+        self._told = 0 if validation is None else len(validation.results)
         self._latest: list[float] = []
         self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
         self._alarms: list[dict[str, Any]] = [*notes.get("alarms", [])]
@@ -54,6 +65,7 @@ class Reporter(BaseCallback):
             "reward_first": rewards[0] if rewards else None,
             "reward_last": rewards[-1] if rewards else None,
             "alarms": self._alarms,
+            **({} if self._validation is None else {"validation": self._validation.summary()}),
         }
 
     def _on_training_start(self) -> None:
@@ -61,17 +73,32 @@ class Reporter(BaseCallback):
             self.logger.record(name, value)
 
     def _on_rollout_start(self) -> None:
+        self._tell()
         self._write_checkpoint()
 
     def _on_training_end(self) -> None:
+        self._tell()
         self._write_checkpoint()
+
+    def _tell(self) -> None:
+        """Says what the latest validation found."""
+        results = [] if self._validation is None else self._validation.results
+        for row in results[self._told :]:
+            wins = "too much failed for a win rate"
+            if row["win_rate"] is not None:
+                wins = f"wins {row['win_rate']:.1%} ({row['low']:.1%} to {row['high']:.1%}) against {row['baseline']}"
+            self._line.say(f"validation after {row['timesteps']:,} turns: {wins}")
+        self._told = len(results)
 
     def _write_checkpoint(self) -> None:
         assert isinstance(self.model, DialoguePPO)
         if self.model.num_timesteps:
             logged = {name: value for name, value in self.logger.name_to_value.items() if value is not None}
             notes = {"history": [asdict(stats) for stats in self.history], "alarms": self._alarms, "logged": logged}
-            write_checkpoint(self.model, self._run.folder / CHECKPOINT, notes)
+            kept: Mapping[str, Tensor] = {}
+            if self._validation is not None:
+                notes["validation"], kept = self._validation.results, self._validation.weights
+            write_checkpoint(self.model, self._run.folder / CHECKPOINT, notes, kept)
             self._run.keep()
 
     def _on_step(self) -> bool:

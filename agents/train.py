@@ -7,7 +7,7 @@ duologue train -m seed=1,2,3
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from .checkpoint import read_checkpoint
 from .curves import open_curves
 from .ppo import DialoguePPO
 from .reporter import CHECKPOINT, Reporter
+from .validation import Validation, Validator
 from .vec_env import DialogueVecEnv
 
 
@@ -58,12 +59,15 @@ def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
     )
 
 
-def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def train(
+    config: Mapping[str, Any], folder: Path, make_validator: Callable[[Task], Validator | None] = lambda task: None
+) -> dict[str, Any]:
     """Trains a policy and writes its bundle.
 
     Args:
         config: The resolved configuration, plain values.
         folder: The run folder.
+        make_validator: Who looks at the policy meanwhile.
 
     Returns:
         What ``summary.json`` says of the training.
@@ -72,8 +76,9 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
+        validator = make_validator(task)
         with Run("train", folder, config, client.meter) as run, session(run, client):
-            learn(agent, steps, run, task)
+            learn(agent, steps, run, task, validator)
             bundle = save(agent, task, run, config)
         rewards = (
             f"{run.summary['reward_first']:.3f} in the first rollout, {run.summary['reward_last']:.3f} in the last"
@@ -153,10 +158,11 @@ class AgentSettings:
         return {entry.name for entry in fields(cls)}
 
 
-def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
+def learn(agent: DialoguePPO, steps: int, run: Run, task: Task, validator: Validator | None = None) -> None:
     """Trains with a progress line; curves go to ``progress.csv`` and TensorBoard in the run folder.
 
-    Where the folder holds a checkpoint, training goes on from there; a checkpoint is written before every rollout.
+    Where the folder holds a checkpoint, training goes on from there; a checkpoint is written before every rollout. With
+    a validator the agent ends with the policy that the validator keeps.
 
     Raises:
         ConfigError: If the checkpoint cannot be used.
@@ -165,17 +171,22 @@ def learn(agent: DialoguePPO, steps: int, run: Run, task: Task) -> None:
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
+    validation = Validation(validator, notes.get("validation", ()), notes.get("kept", {})) if validator else None
     reporter: Reporter | None = None
     try:
         with ProgressLine("training", steps, task.client.meter) as line:
-            reporter = Reporter(run, line, task.reward, notes)
+            reporter = Reporter(run, line, task.reward, notes, validation)
             if agent.num_timesteps < steps:
-                agent.learn(steps - agent.num_timesteps, callback=reporter, reset_num_timesteps=not notes)
+                watching = [callback for callback in (validation, reporter) if callback is not None]
+                agent.learn(steps - agent.num_timesteps, callback=watching, reset_num_timesteps=not notes)
+        if validation is not None:
+            agent.policy.load_state_dict(validation.chosen(agent.policy.state_dict()))
     finally:
         run.summary |= _learnt(agent) | (reporter.summary() if reporter is not None else {})
         agent.logger.close()
-        if task.reward is not None:
-            task.client.run(task.reward.aclose())
+        for closing in (validator, task.reward):
+            if closing is not None:
+                task.client.run(closing.aclose())
 
 
 def _learnt(agent: DialoguePPO) -> dict[str, Any]:
@@ -198,7 +209,7 @@ def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) ->
         "task": {"system": task.system, "max_turns": task.max_turns},
         "judges": [n for n, e in task.reward.entries.items() if e.weight or e.gate] if task.reward is not None else [],
         "seed": config["seed"],
-        "timesteps": agent.num_timesteps,
+        "timesteps": run.summary.get("validation", {}).get("kept", agent.num_timesteps),
         "config_digest": run.config_digest,
         "versions": versions(),
     }

@@ -29,6 +29,7 @@ from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
 from .table import headline, show_results
+from .validation import make_validator
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,11 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
         checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
-        planned = make_plan(config, task, client, checked).summary()
+        validator = make_validator(config, folder, task)
+        planned = make_plan(config, task, client, checked, validator).summary()
         with Run("run", folder, config, client.meter) as run, session(run, client):
             run.summary["plan"] = planned
-            learn(agent, steps, run, task)
+            learn(agent, steps, run, task, validator)
             bundle = save(agent, task, run, config)
             Evaluation(config, client, bundle, *checked, trusted=True).play(run)
         report(run, client)

@@ -32,6 +32,7 @@ from .judging import Referee
 
 if TYPE_CHECKING:
     from .evaluate import Settings
+    from .validation import WinRateValidator
 
 TOKENS_PER_BYTE = 0.25
 """Assumed where the cassette holds no answer of the model: about four bytes a token, as in English text."""
@@ -45,7 +46,7 @@ class Need:
     """Requests of one role in one phase, at most, and the tokens that they take.
 
     Attributes:
-        phase: ``training`` or ``evaluation``.
+        phase: ``training``, ``validation`` or ``evaluation``.
         role: ``assistant``, ``baseline`` or ``judge``.
         requests: Paid ones.
         prompt_tokens: Of all of them.
@@ -124,12 +125,31 @@ class Planner:
         yield self._need("training", "assistant", asked, scenarios)
         yield self._need("training", "judge", judged, scenarios)
 
+    def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
+        """So many looks at the policy during its training: each may act otherwise than all before."""
+        own, settings = validator.task.scenarios, validator.settings
+        options = settings.repeats, settings.baseline_repeats, validator.referee.judge
+        yield from self._matches("validation", own, looks, *options)
+
     def evaluation(
         self, scenarios: Sequence[Scenario], kinds: Sequence[str], repeats: int, baseline_repeats: int, judge: Any
     ) -> Iterator[Need]:
         """All contestants on the held-out scenarios, their baseline, and the referee."""
         constants = self._branches if "constants" in kinds and math.isfinite(self._branches) else 0
         players = constants + sum(kind in kinds for kind in KINDS if kind != "constants")
+        oracle = "oracle" in kinds and self.interface.two_phase
+        yield from self._matches("evaluation", scenarios, players, repeats, baseline_repeats, judge, oracle)
+
+    def _matches(
+        self,
+        phase: str,
+        scenarios: Sequence[Scenario],
+        players: float,
+        repeats: int,
+        baseline_repeats: int,
+        judge: Any,
+        oracle: bool = False,
+    ) -> Iterator[Need]:
         per_turn = self.interface.requests_per_turn
         roots = len(scenarios) * repeats
         asked, shares = [], self._reaching(scenarios)
@@ -138,15 +158,15 @@ class Planner:
             replies = histories if self.interface.two_phase else min(players, self._branches ** (turn + 1))
             asked.append(roots * share * replies * per_turn)
         baseline = [roots * share * baseline_repeats for share in shares]
-        yield self._need("evaluation", "assistant", asked, scenarios)
-        yield self._need("evaluation", "baseline", baseline, scenarios)
+        yield self._need(phase, "assistant", asked, scenarios)
+        yield self._need(phase, "baseline", baseline, scenarios)
         each = getattr(judge, "requests_per_turn", 0)
         scored = roots * (players + baseline_repeats) * each
-        if "oracle" in kinds and self.interface.two_phase:
+        if oracle:
             scored += roots * sum(shares) * per_turn * each
         compared = roots * players * baseline_repeats * 2 * getattr(judge, "requests_per_pair", 0)
         last = [0.0] * (len(shares) - 1) + [scored + compared]
-        yield self._need("evaluation", "judge", last, scenarios)
+        yield self._need(phase, "judge", last, scenarios)
 
     def growth(self, longest: int) -> list[tuple[int, int, float, float, float]]:
         """How one dialogue's requests, tokens and money grow with its turns."""
@@ -200,6 +220,7 @@ def make_plan(
     task: Task,
     client: InferenceClient,
     checked: tuple[Settings, Sequence[Scenario], Referee] | None,
+    validator: WinRateValidator | None = None,
 ) -> Plan:
     """The plan of a run's configuration.
 
@@ -208,6 +229,7 @@ def make_plan(
         task: The training task that it describes.
         client: With the cassette whose answers tell how long answers are.
         checked: The evaluation's settings, scenarios and referee, if the run ends with one.
+        validator: Who looks at the policy during the training, if anybody.
 
     Raises:
         ConfigError: If a value is refused.
@@ -220,6 +242,8 @@ def make_plan(
     reward = task.reward
     each, end = (0, 0) if reward is None else (reward.requests_per_turn, reward.requests_per_end)
     needs = list(planner.training(turns, each, end))
+    if validator is not None:
+        needs += planner.validation(turns // validator.every + 1, validator)
     if checked is not None:
         settings, scenarios, referee = checked
         options = settings.contestants, settings.repeats, settings.baseline_repeats, referee.judge
@@ -240,10 +264,12 @@ def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     from ..agents.train import build_task
     from .evaluate import check
+    from .validation import make_validator
 
     client = InferenceClient.from_settings(config["inference"])
     try:
-        made = make_plan(config, build_task(config, client), client, check(config, client))
+        task = build_task(config, client)
+        made = make_plan(config, task, client, check(config, client), make_validator(config, folder, task))
     finally:
         client.close()
     show_plan(made, Console())
