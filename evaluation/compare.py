@@ -26,9 +26,9 @@ from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .contestants import Contestant
+from .contestants import BASELINE_DRAW, Contestant
 from .entrants import Remembered, make_entrant
-from .judging import Referee, make_referee
+from .judging import Judged, Referee, make_referee
 from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
@@ -51,6 +51,7 @@ class Settings:
         contestants: Name to settings, see `make_entrant`; at least two.
         against: Names of the baselines; None for the first contestant, ``all`` for everybody against everybody.
         repeats: Independent answers to every prompt.
+        judged: Which turns of a dialogue a judge of single replies scores, see `Referee`.
     """
 
     prompts: str
@@ -61,6 +62,7 @@ class Settings:
     contestants: Mapping[str, Any] = field(default_factory=dict)
     against: Sequence[str] | str | None = None
     repeats: int = 1
+    judged: Judged = "last"
 
     def __post_init__(self) -> None:
         if len(self.contestants) < 2:
@@ -122,10 +124,11 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             system=settings.system or "",
             max_turns=settings.max_turns,
         )
-        contestants = _contestants(settings, task)
         if not config.get("judge"):
             raise ConfigError("`judge` is empty: choose one, such as `judge=pairwise`")
-        referee = make_referee(config["judge"], "judge", "judge", JudgeContext(client, endpoints), scenarios)
+        context = JudgeContext(client, endpoints)
+        referee = make_referee(config["judge"], "judge", "judge", context, scenarios, settings.judged)
+        contestants = _contestants(settings, task, referee)
         with Run("compare", folder, config, client.meter) as run, session(run, client):
             run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
         _show(run, client)
@@ -135,26 +138,27 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration's files by their whole paths."""
+    """The configuration's files and folders by their whole paths."""
     prompts = Path(config["prompts"]).expanduser()
-    contestants = {
-        name: {"answers": str(Path(str(values["answers"])).expanduser().resolve())}
-        if isinstance(values, Mapping) and list(values) == ["answers"]
-        else values
-        for name, values in config["contestants"].items()
-    }
+    contestants = {}
+    for name, values in config["contestants"].items():
+        paths = [key for key in ("answers", "bundle") if isinstance(values, Mapping) and key in values]
+        absolute = {key: str(Path(str(values[key])).expanduser().resolve()) for key in paths}
+        contestants[name] = {**values, **absolute} if paths else values
     return {"prompts": str(prompts.resolve()) if prompts.exists() else config["prompts"], "contestants": contestants}
 
 
-def _contestants(settings: Settings, task: Task) -> dict[str, Contestant]:
+def _contestants(settings: Settings, task: Task, referee: Referee) -> dict[str, Contestant]:
+    """Policies of one model share its candidates; plain samples of it are apart from these and from each other."""
     made: dict[str, Contestant] = {}
     models: Counter[tuple[str, str]] = Counter()
     for name, values in settings.contestants.items():
-        model = ("", "")
-        if isinstance(values, Mapping) and "answers" not in values:
+        draw = 0
+        if isinstance(values, Mapping) and not {"answers", "bundle", "policy"} & set(values):
             model = str(values.get("base_url")), str(values.get("model"))
-        made[name] = Remembered(make_entrant(name, values, task, f"contestants.{name}", _APART * models[model]))
-        models[model] += 1
+            draw = BASELINE_DRAW + _APART * models[model]
+            models[model] += 1
+        made[name] = Remembered(make_entrant(name, values, task, f"contestants.{name}", draw, referee.bench))
     return made
 
 

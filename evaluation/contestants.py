@@ -88,9 +88,8 @@ class PolicyContestant:
             transition = await dialogue.step(action)
             observation, over = transition.observation, transition.terminated or transition.truncated
             actions.append(transition.info["action"])
-            turns.append(
-                _turn(scenario, before, len(turns), transition.info["reply"], transition.info["finish_reason"])
-            )
+            reply, reason = transition.info["reply"], transition.info["finish_reason"]
+            turns.append(_turn(scenario, before, len(turns), reply, reason, over))
         return Answer(scenario, repeat, tuple(turns), tuple(actions))
 
     async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
@@ -103,10 +102,12 @@ class OracleContestant(PolicyContestant):
     Args:
         task: A task with a two-phase interface.
         bench: The report's judge, if it scores replies one by one.
+        name: What tables call it.
+        first_draw: Added to the repeat to give the draw.
     """
 
-    def __init__(self, task: Task, bench: Bench) -> None:
-        super().__init__("best-of-n oracle", ConstantPolicy(0), task)
+    def __init__(self, task: Task, bench: Bench, name: str = "best-of-n oracle", first_draw: int = 0) -> None:
+        super().__init__(name, ConstantPolicy(0), task, first_draw)
         self._bench = bench
 
     async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
@@ -119,7 +120,9 @@ class OracleContestant(PolicyContestant):
         return max(range(len(values)), key=values.__getitem__)
 
 
-def _turn(scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str) -> Turn:
+def _turn(
+    scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str, last: bool = True
+) -> Turn:
     return Turn(
         messages=messages,
         reply=reply,
@@ -129,6 +132,7 @@ def _turn(scenario: Scenario, messages: tuple[Message, ...], index: int, reply: 
         hidden=scenario.hidden,
         finish_reason=finish_reason,
         index=index,
+        last=last,
     )
 
 

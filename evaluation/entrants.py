@@ -1,4 +1,4 @@
-"""Contestants that need no training: models behind endpoints, and answers that are there already."""
+"""Contestants of a comparison: models behind endpoints, bundles, untrained policies, answers that are there already."""
 
 from __future__ import annotations
 
@@ -10,40 +10,100 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..envs.policies import ConstantPolicy
+import numpy as np
+
+from ..envs.interfaces import make_interface
+from ..envs.interfaces.plain import Plain
+from ..envs.policies import ConstantPolicy, RandomPolicy
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
-from ..inference.errors import ConfigError
+from ..inference.errors import ConfigError, near_miss
+from ..plugins.bench import Bench
 from ..plugins.verdict import Turn
-from .contestants import Answer, Contestant, PolicyContestant
+from .contestants import Answer, Contestant, OracleContestant, PolicyContestant
 from .records import read_lines, read_object
 
 _THINK = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
 
 
-def make_entrant(name: str, settings: Any, task: Task, where: str, first_draw: int = 0) -> Contestant:
+def make_entrant(
+    name: str, settings: Any, task: Task, where: str, first_draw: int = 0, bench: Bench | None = None
+) -> Contestant:
     """Builds a contestant of a comparison.
 
     Args:
         name: What tables call it.
-        settings: Those of an `Endpoint`, or ``answers``: a file.
-        task: With the scenarios and the client.
+        settings: ``answers``: a file; ``bundle``: a folder; ``policy``: ``random``, ``constant`` or ``oracle``, with its
+            ``interface``; or else an endpoint. Bundles and policies may name an endpoint, too: its settings are those of
+            `Endpoint`. Without any they ask the task's.
+        task: With the scenarios, the client and the assistant.
         where: The settings' place in the configuration.
         first_draw: Which independent sample of a model's is its first.
+        bench: The judge, if it scores replies one by one; the oracle needs it.
 
     Raises:
-        ConfigError: If a value is refused, or the file cannot be used.
+        ConfigError: If a value is refused, or the file or the bundle cannot be used.
     """
     if not isinstance(settings, Mapping):
-        raise ConfigError(f"`{where}` must hold `base_url` and `model`, or `answers`, not {settings!r}")
+        raise ConfigError(f"`{where}` must hold `base_url` and `model`, or one of {_KINDS}, not {settings!r}")
+    if len(kinds := [kind for kind in ("answers", "bundle", "policy") if kind in settings]) > 1:
+        raise ConfigError(f"`{where}` has `{kinds[0]}` and `{kinds[1]}`: leave one of them out")
     if "answers" in settings:
         if len(settings) > 1:
             raise ConfigError(f"`{where}` has `answers`, so nothing is asked: leave the other settings out")
         return FileContestant(name, Path(str(settings["answers"])), task)
-    endpoint = Endpoint.from_settings(settings, where)
-    return PolicyContestant(name, ConstantPolicy(0), replace(task, assistant=endpoint), first_draw)
+    rest = dict(settings)
+    own = {key: rest.pop(key) for key in ("bundle", "trusted", "policy", "action", "interface") if key in rest}
+    if own and not kinds:
+        raise ConfigError(f"`{where}.{next(iter(own))}` needs `bundle` or `policy` beside it")
+    if rest or not kinds:
+        task = replace(task, assistant=Endpoint.from_settings(rest, where))
+    if "bundle" in own:
+        return _bundled(name, own, task, where, first_draw)
+    return _untrained(name, own, task, where, first_draw, bench) if own else plain(name, task, first_draw)
+
+
+_KINDS = "`answers`, `bundle` and `policy`"
+_POLICIES = ("random", "constant", "oracle")
+
+
+def plain(name: str, task: Task, first_draw: int) -> Contestant:
+    """The task's model as it is."""
+    return PolicyContestant(name, ConstantPolicy(0), replace(task, interface=Plain()), first_draw)
+
+
+def _bundled(name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int) -> Contestant:
+    from ..agents.bundle import load_bundle
+
+    if unfit := own.keys() - {"bundle", "trusted"}:
+        raise ConfigError(f"`{where}.{min(unfit)}` is the bundle's own: leave it out")
+    bundle = load_bundle(own["bundle"], task.client, trusted=bool(own.get("trusted")))
+    learnt = bundle.settings["task"]
+    task = replace(task, interface=bundle.interface, encoder=bundle.encoder, system=task.system or learnt["system"])
+    return PolicyContestant(name, bundle.policy, task, first_draw)
+
+
+def _untrained(
+    name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int, bench: Bench | None
+) -> Contestant:
+    if own["policy"] not in _POLICIES:
+        raise ConfigError(
+            f"`{where}.policy`: there is no policy `{own['policy']}`: {near_miss(own['policy'], _POLICIES)}"
+        )
+    task = replace(task, interface=make_interface(own.get("interface", "select")))
+    space = task.interface.action_space
+    if own["policy"] == "oracle":
+        if bench is None or not task.interface.two_phase:
+            raise ConfigError(f"`{where}`: the oracle needs candidates, and a judge that scores replies one by one")
+        return OracleContestant(task, bench, name, first_draw)
+    if own["policy"] == "random":
+        return PolicyContestant(name, RandomPolicy(space), task, first_draw)
+    action = np.asarray(own.get("action", 0))
+    if not space.contains(action.astype(np.int64)):
+        raise ConfigError(f"`{where}.action` must be an action of {space}, not {own.get('action')!r}")
+    return PolicyContestant(name, ConstantPolicy(action), task, first_draw)
 
 
 class FileContestant:

@@ -24,7 +24,7 @@ from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
-from .judging import Referee, make_referee
+from .judging import Judged, Referee, make_referee
 from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
@@ -44,6 +44,7 @@ class Settings:
         baseline_repeats: Plain samples with which every answer is compared; they cost one request each, and narrow the
             interval nearly as much as repeats do.
         contestants: Of `KINDS`.
+        judged: Which turns of a dialogue a judge of single replies scores, see `Referee`.
     """
 
     judge: Mapping[str, Any] | None
@@ -52,6 +53,7 @@ class Settings:
     repeats: int = 1
     baseline_repeats: int = 1
     contestants: Sequence[str] = KINDS
+    judged: Judged = "last"
 
     def __post_init__(self) -> None:
         if not self.judge:
@@ -126,8 +128,9 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings,
     settings = construct(Settings, config["evaluation"], "evaluation")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
-    named = dict(settings.judge or {})
-    return settings, scenarios, make_referee(named, "evaluation.judge", "judge@evaluation.judge", context, scenarios)
+    named, choose = dict(settings.judge or {}), "judge@evaluation.judge"
+    referee = make_referee(named, "evaluation.judge", choose, context, scenarios, settings.judged)
+    return settings, scenarios, referee
 
 
 class Evaluation:

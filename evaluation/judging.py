@@ -19,6 +19,7 @@ TIE_MARGIN = 1e-9
 """Scores closer than this are equal."""
 
 Outcome = Literal["win", "tie", "loss"]
+Judged = Literal["last", "all"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Match:
     @property
     def consistent(self) -> bool:
         """Whether both orders gave the same winner."""
-        return len({(order > 0.5) - (order < 0.5) for order in self.orders}) <= 1
+        return same_winner(self.orders)
 
     @property
     def outcome(self) -> Outcome:
@@ -55,8 +56,23 @@ class Match:
         return "win" if self.score > 0.5 else "loss" if self.score < 0.5 else "tie"
 
 
+def same_winner(orders: Sequence[float]) -> bool:
+    """Whether both orders of a match gave the same winner, or a tie."""
+    return len({(order > 0.5) - (order < 0.5) for order in orders}) <= 1
+
+
+def first_place(orders: Sequence[float]) -> float:
+    """The mean score of whichever reply was shown first, over both orders of a match; 0.5 is no preference."""
+    return (orders[0] + 1 - orders[-1]) / 2
+
+
 def make_referee(
-    settings: Mapping[str, Any], where: str, choose: str, context: JudgeContext, scenarios: Sequence[Scenario]
+    settings: Mapping[str, Any],
+    where: str,
+    choose: str,
+    context: JudgeContext,
+    scenarios: Sequence[Scenario],
+    judged: Judged = "last",
 ) -> Referee:
     """Builds the judge of an evaluation, and refuses one that could say nothing.
 
@@ -66,6 +82,7 @@ def make_referee(
         choose: How another one is chosen on the command line, such as ``judge@evaluation.judge``.
         context: Given to the judge.
         scenarios: What will be played.
+        judged: See `Referee`.
 
     Raises:
         ConfigError: If there is no such judge, a value is refused, or it needs references and there are none.
@@ -76,25 +93,28 @@ def make_referee(
             f"`{where}`: `{name}` compares with references, and none of the {len(scenarios)} scenarios has one: add "
             f"`reference` to them, or choose a judge that needs none, such as `{choose}=llm`"
         )
-    return Referee(name, judge)
+    return Referee(name, judge, judged)
 
 
 class Referee:
     """Decides matches with one judge; a judge that scores replies one by one compares by its scores.
 
-    A dialogue is judged by its last turn.
+    A judge that compares gets the last turns, with the dialogues before them.
 
     Args:
         name: The judge's name.
         judge: Who decides.
+        judged: Which turns of a dialogue a judge of single replies scores: the last one, or all, whose mean counts; turns
+            of which it abstains are left out.
 
     Attributes:
         bench: The judge's seat, if it scores replies one by one.
     """
 
-    def __init__(self, name: str, judge: Judge | PairwiseJudge) -> None:
+    def __init__(self, name: str, judge: Judge | PairwiseJudge, judged: Judged = "last") -> None:
         self.name = name
         self.judge = judge
+        self.judged = judged
         self.bench = Bench(name, judge) if isinstance(judge, Judge) else None
         self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
 
@@ -104,24 +124,36 @@ class Referee:
         Raises:
             DuologueError: What no retry can mend.
         """
-        a, b = contestant.turns[-1], baseline.turns[-1]
         if isinstance(self.judge, PairwiseJudge):
-            return await self._by_comparison(self.judge, a, b)
-        return await self._by_scores(a, b)
+            return await self._by_comparison(self.judge, contestant.turns[-1], baseline.turns[-1])
+        return await self._by_scores(contestant, baseline)
 
-    async def _by_scores(self, a: Turn, b: Turn) -> Match:
-        assert self.bench is not None
-        verdicts = await asyncio.gather(self._score(a), self._score(b))
-        values = []
-        for verdict in verdicts:
-            if not isinstance(verdict, Score):
-                reason = verdict.error if isinstance(verdict, Failure) else f"abstained: {verdict.reason}"
+    async def _by_scores(self, contestant: Answer, baseline: Answer) -> Match:
+        graded = await asyncio.gather(self._grade(contestant), self._grade(baseline))
+        values, rationales = [], []
+        for grade in graded:
+            if not isinstance(grade, Score):
+                reason = grade.error if isinstance(grade, Failure) else f"abstained: {grade.reason}"
                 return Match(failure=f"{self.name}: {reason}")
-            values.append(verdict.value)
+            values.append(grade.value)
+            rationales.append(grade.rationale)
         difference = values[0] - values[1]
         result = 0.5 if abs(difference) <= TIE_MARGIN else float(difference > 0)
-        rationales = tuple(verdict.rationale for verdict in verdicts if isinstance(verdict, Score))
-        return Match((result, result), scores=(values[0], values[1]), rationales=rationales)
+        return Match((result, result), scores=(values[0], values[1]), rationales=tuple(rationales))
+
+    async def _grade(self, answer: Answer) -> Verdict:
+        """The verdict on a dialogue."""
+        turns = answer.turns if self.judged == "all" else answer.turns[-1:]
+        verdicts = await asyncio.gather(*(self._score(turn) for turn in turns))
+        scores = []
+        for verdict in verdicts:
+            if isinstance(verdict, Failure):
+                return verdict
+            if isinstance(verdict, Score):
+                scores.append(verdict)
+        if len(scores) <= 1:
+            return scores[0] if scores else verdicts[-1]
+        return Score(sum(score.value for score in scores) / len(scores), rationale=scores[-1].rationale)
 
     async def _score(self, turn: Turn) -> Verdict:
         """The verdict on a reply; asked for once, however many matches the reply plays."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .comparison import Difference, holm, paired_difference, prompts_needed, variance_parts
+from .judging import first_place
 from .length_control import Controlled, style_controlled
 from .statistics import WinRate, win_rate, worst_case
 
@@ -91,7 +92,7 @@ def _row(contestant: str, baseline: str, judge: str, records: Sequence[Record]) 
     failures = len(records) - len(decided)
     ordered = [record for record in decided if record["scores"] is None]  # by a judge that compares
     own = [record["scenario"] for record in ordered]
-    shown = [(record["orders"][0] + 1 - record["orders"][-1]) / 2 for record in ordered]
+    shown = [first_place(record["orders"]) for record in ordered]
     return Row(
         contestant,
         baseline,

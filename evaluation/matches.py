@@ -13,7 +13,7 @@ from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
 from ..inference.errors import DuologueError, RunStopped
 from .contestants import Answer, Contestant
-from .judging import Match, Referee
+from .judging import Match, Referee, first_place, same_winner
 from .statistics import WinRate, win_rate
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Tally:
         scores: Of the matches that were decided.
         prompts: The scenario of each of them.
         failures: Matches without a result.
+        orders: What the contestant got when shown first and second, of those where the order could matter.
     """
 
     contestant: str
@@ -37,6 +38,7 @@ class Tally:
     scores: list[float] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     failures: int = 0
+    orders: list[tuple[float, ...]] = field(default_factory=list)
 
     def add(self, scenario: Scenario, match: Match) -> None:
         """Counts a match."""
@@ -45,6 +47,8 @@ class Tally:
             return
         self.scores.append(match.score)
         self.prompts.append(scenario.id)
+        if match.scores is None:
+            self.orders.append(match.orders)
 
     @property
     def rate(self) -> WinRate | None:
@@ -66,7 +70,13 @@ class Tally:
             "ties": sum(score == 0.5 for score in self.scores),
             "losses": sum(score < 0.5 for score in self.scores),
             "failures": self.failures,
+            "consistency": _mean([float(same_winner(orders)) for orders in self.orders]),
+            "first_place": _mean([first_place(orders) for orders in self.orders]),
         }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 6) if values else None
 
 
 async def play_matches(

@@ -128,17 +128,18 @@ class Planner:
     def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
         """So many looks at the policy during its training: each may act otherwise than all before."""
         own, settings = validator.task.scenarios, validator.settings
-        options = settings.repeats, settings.baseline_repeats, validator.referee.judge
-        yield from self._matches("validation", own, looks, *options)
+        yield from self._matches(
+            "validation", own, looks, settings.repeats, settings.baseline_repeats, validator.referee
+        )
 
     def evaluation(
-        self, scenarios: Sequence[Scenario], kinds: Sequence[str], repeats: int, baseline_repeats: int, judge: Any
+        self, scenarios: Sequence[Scenario], kinds: Sequence[str], repeats: int, baseline_repeats: int, referee: Referee
     ) -> Iterator[Need]:
         """All contestants on the held-out scenarios, their baseline, and the referee."""
         constants = self._branches if "constants" in kinds and math.isfinite(self._branches) else 0
         players = constants + sum(kind in kinds for kind in KINDS if kind != "constants")
         oracle = "oracle" in kinds and self.interface.two_phase
-        yield from self._matches("evaluation", scenarios, players, repeats, baseline_repeats, judge, oracle)
+        yield from self._matches("evaluation", scenarios, players, repeats, baseline_repeats, referee, oracle)
 
     def _matches(
         self,
@@ -147,7 +148,7 @@ class Planner:
         players: float,
         repeats: int,
         baseline_repeats: int,
-        judge: Any,
+        referee: Referee,
         oracle: bool = False,
     ) -> Iterator[Need]:
         per_turn = self.interface.requests_per_turn
@@ -160,8 +161,9 @@ class Planner:
         baseline = [roots * share * baseline_repeats for share in shares]
         yield self._need(phase, "assistant", asked, scenarios)
         yield self._need(phase, "baseline", baseline, scenarios)
+        judge = referee.judge
         each = getattr(judge, "requests_per_turn", 0)
-        scored = roots * (players + baseline_repeats) * each
+        scored = roots * (players + baseline_repeats) * each * (sum(shares) if referee.judged == "all" else 1)
         if oracle:
             scored += roots * sum(shares) * per_turn * each
         compared = roots * players * baseline_repeats * 2 * getattr(judge, "requests_per_pair", 0)
@@ -246,7 +248,7 @@ def make_plan(
         needs += planner.validation(turns // validator.every + 1, validator)
     if checked is not None:
         settings, scenarios, referee = checked
-        options = settings.contestants, settings.repeats, settings.baseline_repeats, referee.judge
+        options = settings.contestants, settings.repeats, settings.baseline_repeats, referee
         needs += planner.evaluation(scenarios, *options)
     longest = max(min(len(scenario.user), task.max_turns) for scenario in task.scenarios)
     return Plan([need for need in needs if need.requests], planner.growth(longest), planner.lengths)

@@ -18,7 +18,7 @@ from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from .contestants import PolicyContestant, plain_baseline
 from .entrants import Remembered
-from .judging import Referee, make_referee
+from .judging import Judged, Referee, make_referee
 from .matches import MAX_FAILURE_FRACTION, play_matches
 
 
@@ -34,14 +34,16 @@ class Settings:
         repeats: Independent samplings of every scenario.
         baseline_repeats: Plain samples with which every answer is compared.
         keep: Whether the best or the last policy becomes the bundle.
+        judged: Which turns of a dialogue a judge of single replies scores, see `Referee`.
     """
 
     judge: Mapping[str, Any] | None = None
     every: int | None = None
     limit: int | None = None
     repeats: int = 1
-    baseline_repeats: int = 1
+    baseline_repeats: int = 3
     keep: Literal["best", "last"] = "best"
+    judged: Judged = "last"
 
     def __post_init__(self) -> None:
         if self.every is not None and not self.judge:
@@ -117,7 +119,7 @@ def make_validator(config: Mapping[str, Any], folder: Path, task: Task) -> WinRa
     scenarios = load_scenarios(config["env"]["scenarios"], "validation", settings.limit)
     context = JudgeContext(task.client, endpoints_from_settings(config["inference"]))
     judge = dict(settings.judge or {})
-    referee = make_referee(judge, "validation.judge", "judge@validation.judge", context, scenarios)
+    referee = make_referee(judge, "validation.judge", "judge@validation.judge", context, scenarios, settings.judged)
     return WinRateValidator(settings, replace(task.without_reward(scenarios), turn_deadline_s=None), referee, folder)
 
 

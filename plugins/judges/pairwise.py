@@ -6,6 +6,8 @@ import asyncio
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from ...inference.completion import Completion, TokenLogprob
@@ -30,6 +32,9 @@ Their order and their length say nothing.
 
 {how}"""
 
+PARTED = (
+    "(From here on the dialogue went two ways. What is called a reply below is all that followed: judge it as a whole.)"
+)
 GENERAL = "Judge which one is more correct and more helpful."
 REASONED = "Give one sentence of reasons, then on a line of its own: `Verdict: A`, `Verdict: B` or `Verdict: tie`."
 AT_ONCE = "Answer with nothing but A, B or tie."
@@ -102,10 +107,11 @@ class PairwiseLLMJudge:
         return list(await asyncio.gather(*(self._one(*pair) for pair in batch)))
 
     async def _one(self, first: Turn, second: Turn) -> Preference | Failure:
+        question, a, b = shown(first, second)
         prompt = self._prompt.format(
-            question=dialogue(first),
-            first=first.reply,
-            second=second.reply,
+            question=question,
+            first=a,
+            second=b,
             reference=first.reference or "",
             rubric=self._rubric,
         )
@@ -122,6 +128,28 @@ class PairwiseLLMJudge:
 
     async def aclose(self) -> None:
         """The client is shared and not ours to close."""
+
+
+def shown(first: Turn, second: Turn) -> tuple[str, str, str]:
+    """What the judge model reads of a pair: the dialogue that both share, and what each made of it.
+
+    Args:
+        first: The last turn of a dialogue.
+        second: The last turn of the other.
+
+    Returns:
+        The common beginning; and either the two replies to it or, where the dialogues part before the replies, the two
+        continuations, a line a message.
+    """
+    one, other = (tuple(m for m in turn.messages if m["role"] != "system") for turn in (first, second))
+    if one == other:
+        return dialogue(first), first.reply, second.reply
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    rests = [
+        f"{dialogue(replace(turn, messages=messages[common:]))}\nassistant: {turn.reply}".lstrip()
+        for turn, messages in ((first, one), (second, other))
+    ]
+    return f"{dialogue(replace(first, messages=one[:common]))}\n{PARTED}", rests[0], rests[1]
 
 
 def read_choice(text: str) -> Choice | None:

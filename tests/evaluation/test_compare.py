@@ -128,7 +128,7 @@ def test_too_many_failures_are_an_error(server, configure, prompts, tmp_path):
         (["judge=length", "repeats=0"], "`repeats` must be at least 1"),
         (["judge=length", "+contestants.x.answers=/nowhere.jsonl"], "the answers /nowhere.jsonl cannot be read"),
         (["judge=length", "+contestants.x.model=y"], "`contestants.x.base_url` is missing"),
-        (["judge=length", "+contestants.x=3"], "`contestants.x` must hold `base_url` and `model`, or `answers`"),
+        (["judge=length", "+contestants.x=3"], "`contestants.x` must hold `base_url` and `model`, or one of"),
         (["~judge"], "`judge` is empty"),
     ],
 )
@@ -198,3 +198,88 @@ def test_bad_prompts_are_named_with_file_and_line(tmp_path, content, said):
     path.write_text(content)
     with pytest.raises(ConfigError, match=said):
         load_prompts(str(path))
+
+
+@pytest.fixture
+def bundle(configured, tmp_path):
+    from duologue.evaluation.validation import train
+
+    train(configured("train"), tmp_path / "trained")
+    return tmp_path / "trained"
+
+
+def test_bundles_and_untrained_policies_stand_beside_models(server, configure, bundle, prompts, tmp_path):
+    """The judge likes long replies: the oracle, which asks it, cannot lose to anybody who chooses from the same candidates."""
+    select = "{name: select, n: 3}"
+    overrides = [
+        f"inference.assistant.base_url={server.url}",
+        "inference.assistant.model=fake",
+        f"+contestants.trained.bundle={bundle}",
+        f"+contestants.random={{policy: random, interface: {select}}}",
+        f"+contestants.third={{policy: constant, action: 2, interface: {select}}}",
+        f"+contestants.oracle={{policy: oracle, interface: {select}}}",
+        "judge=length",
+        "judge.low=30",
+        "system=Be brief.",
+        "against=[oracle,plain]",
+    ]
+    summary, lines = played(configure(prompts, *overrides, endpoints=("plain",)), tmp_path / "run")
+    rows = {(row["contestant"], row["baseline"]): row for row in summary["results"]}
+    assert {name for name, base in rows if base == "oracle"} == {"plain", "trained", "random", "third"}
+    assert all(row["wins"] == 0 for (name, base), row in rows.items() if base == "oracle" and name != "plain")
+    told = {line["contestant"]: line["actions"] for line in lines}
+    assert told["third"] == ["candidate 2"]
+    assert told["trained"][0].startswith("candidate ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{policy: greedy}", "`contestants.odd.policy`: there is no policy `greedy`"),
+        ("{policy: random, answers: a.jsonl}", "has `answers` and `policy`"),
+        ("{bundle: x, interface: select}", "`contestants.odd.interface` is the bundle's own"),
+        ("{bundle: nowhere}", "is no bundle"),
+        ("{action: 1}", "`contestants.odd.action` needs `bundle` or `policy`"),
+        ("{policy: constant, action: 9}", "must be an action of Discrete"),
+        ("{policy: oracle, interface: plain}", "the oracle needs candidates"),
+    ],
+)
+def test_what_no_contestant_can_be(server, configure, prompts, tmp_path, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        compare(
+            configure(prompts, f"+contestants.odd={settings}", "judge=length", endpoints=("big",)), tmp_path / "run"
+        )
+    assert not server.requests
+
+
+def test_an_oracle_needs_a_judge_of_single_replies(configure, prompts, tmp_path):
+    with pytest.raises(ConfigError, match="the oracle needs candidates"):
+        compare(
+            configure(prompts, "+contestants.odd={policy: oracle}", "judge=pairwise", endpoints=("big",)),
+            tmp_path / "run",
+        )
+
+
+def test_whole_dialogues_are_compared_as_they_went(server, configure, tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"id": "a", "split": "test", "user": ["Hello.", "Go on."]}))
+    server.answer = answer
+    _, lines = played(configure(path, "judge=pairwise", "judge.logprobs=never"), tmp_path / "run")
+    asked = [b["messages"][0]["content"] for b in server.requests if "[Reply A]" in b["messages"][0]["content"]]
+    shared, _, rest = asked[0].partition("[Reply A]\n")
+    assert "user: Hello.\n" in shared
+    assert "says" not in shared
+    first, _, second = rest.partition("[Reply B]\n")
+    (mine, theirs) = (first, second) if first.startswith("assistant: big") else (second, first)
+    assert mine.count("assistant: big says") == theirs.count("assistant: small says") == 2
+    assert "user: Go on." in mine and "user: Go on." in theirs  # noqa: PT018
+    assert lines[0]["outcome"] == "win"
+
+
+def test_the_results_tell_of_the_judges_bias(server, configure, prompts, tmp_path):
+    server.answer = lambda body: "Verdict: A" if "[Reply A]" in body["messages"][0]["content"] else body["model"]
+    summary, _ = played(configure(prompts, "judge=pairwise", "judge.logprobs=never"), tmp_path / "run")
+    (row,) = summary["results"]
+    assert (row["win_rate"], row["consistency"], row["first_place"]) == (0.5, 0.0, 1.0)
+    summary, _ = played(configure(prompts, "judge=length"), tmp_path / "other")
+    assert summary["results"][0]["consistency"] is summary["results"][0]["first_place"] is None

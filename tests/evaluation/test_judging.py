@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from duologue.envs import Scenario
+from duologue.evaluation.contestants import Answer
 from duologue.evaluation.judging import TIE_MARGIN, Match, Referee
 from duologue.inference.errors import CallFailed, EndpointRefused
-from duologue.plugins import Abstain, Failure, Preference, Score
+from duologue.plugins import Abstain, Failure, Preference, Score, Turn
 
 
 class Graded:
@@ -180,3 +182,28 @@ def test_closing_the_referee_closes_the_judge_once():
     judge = Graded({})
     asyncio.run(Referee("the judge", judge).aclose())
     assert judge.closed == 1
+
+
+def whole(*replies: str) -> Answer:
+    turns = tuple(Turn(({"role": "user", "content": "Q?"},), reply, index=i) for i, reply in enumerate(replies))
+    return Answer(Scenario("one", "test", ("Q?",) * len(replies)), 0, turns, ("plain",) * len(replies))
+
+
+TABLE = {"good": 0.8, "fair": 0.6, "bad": 0.1, "mute": Abstain("nothing to say"), "broken": Failure("no answer")}
+
+
+@pytest.mark.parametrize(
+    ("judged", "mine", "theirs", "scores"),
+    [
+        ("last", ("bad", "good"), ("good", "fair"), (0.8, 0.6)),
+        ("all", ("bad", "good"), ("good", "fair"), (0.45, 0.7)),  # (0.1 + 0.8) / 2 and (0.8 + 0.6) / 2
+        ("all", ("mute", "good"), ("fair",), (0.8, 0.6)),  # turns of which it abstains are left out
+        ("all", ("mute", "mute"), ("fair",), None),
+        ("all", ("broken", "good"), ("fair",), None),
+        ("last", ("broken", "good"), ("fair",), (0.8, 0.6)),
+    ],
+)
+def test_a_dialogue_by_its_last_turn_or_by_all(judged, mine, theirs, scores):
+    match = asyncio.run(Referee("the judge", Graded(TABLE), judged).decide(whole(*mine), whole(*theirs)))
+    assert (match.failure is None) == (scores is not None)
+    assert match.scores is None if scores is None else match.scores == pytest.approx(scores)

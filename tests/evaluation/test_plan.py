@@ -9,6 +9,7 @@ from rich.console import Console
 from duologue.agents.train import build_task
 from duologue.envs import Scenario
 from duologue.evaluation.evaluate import check, train_and_evaluate
+from duologue.evaluation.judging import Referee
 from duologue.evaluation.plan import Planner, branches, make_plan, show_plan
 from duologue.inference import Endpoint, InferenceClient, Price, Sampling
 
@@ -82,24 +83,40 @@ def test_a_truncated_dialogue_looks_one_turn_ahead(planner):
     assert requests(planner(turns=3, max_turns=1, draws=None).training(10, 0, 0)) == {("training", "assistant"): 80}
 
 
+class Silent:
+    """A judge that asks nobody."""
+
+    async def compare(self, batch):
+        return []
+
+    async def aclose(self):
+        pass
+
+
 def test_the_evaluation_shares_candidates_and_pays_for_baselines(planner):
     made = planner()
-    needs = made.evaluation(made.task.scenarios, ("policy", "constants", "random", "oracle"), 2, 3, None)
+    needs = made.evaluation(
+        made.task.scenarios, ("policy", "constants", "random", "oracle"), 2, 3, Referee("chrf", Silent())
+    )
     assert requests(needs) == {("evaluation", "assistant"): 24, ("evaluation", "baseline"): 18}
 
 
 def test_a_referee_that_asks_is_counted(planner):
-    class Pointwise:
+    class Pointwise(Silent):
         requests_per_turn = 1
 
-    class Pairwise:
+    class Pairwise(Silent):
         requests_per_pair = 1
 
-    made = planner()
-    counted = requests(made.evaluation(made.task.scenarios, ("policy", "random"), 1, 3, Pointwise()))
-    assert counted[("evaluation", "judge")] == 3 * (2 + 3)
-    counted = requests(made.evaluation(made.task.scenarios, ("policy", "random"), 1, 3, Pairwise()))
-    assert counted[("evaluation", "judge")] == 3 * 2 * 3 * 2
+    def asked(referee, turns=1):
+        made = planner(turns=turns)
+        found = requests(made.evaluation(made.task.scenarios, ("policy", "random"), 1, 3, referee))
+        return found[("evaluation", "judge")]
+
+    assert asked(Referee("llm", Pointwise())) == 3 * (2 + 3)
+    assert asked(Referee("llm", Pointwise()), turns=2) == 3 * (2 + 3)  # the last turns only
+    assert asked(Referee("llm", Pointwise(), "all"), turns=2) == 3 * (2 + 3) * 2
+    assert asked(Referee("pairwise", Pairwise())) == 3 * 2 * 3 * 2
 
 
 def test_tokens_and_money_grow_as_dialogues_do(planner):

@@ -13,7 +13,7 @@ from duologue.evaluation.plan import plan
 from duologue.evaluation.validation import train
 from duologue.inference.errors import ConfigError, RunStopped
 
-ON = ["validation.every=4", "validation.limit=3", "judge@validation.judge=length"]
+ON = ["validation.every=4", "validation.baseline_repeats=1", "validation.limit=3", "judge@validation.judge=length"]
 
 
 def summary(folder):
