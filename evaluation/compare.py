@@ -28,11 +28,13 @@ from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import BASELINE_DRAW, Contestant
 from .entrants import Remembered, make_entrant
+from .judge_health import known_of_judge
 from .judging import Judged, Referee, make_referee
 from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
 from .table import headline, show_results
+from .tensorboard import write_scalars
 
 _APART = 1_000
 """Samples between two contestants that are the same model, so that it is not compared with its own answers."""
@@ -52,6 +54,7 @@ class Settings:
         against: Names of the baselines; None for the first contestant, ``all`` for everybody against everybody.
         repeats: Independent answers to every prompt.
         judged: Which turns of a dialogue a judge of single replies scores, see `Referee`.
+        judge_check: The folder of a `duologue judge-check` of the judge, whose figures the report then shows.
     """
 
     prompts: str
@@ -63,6 +66,7 @@ class Settings:
     against: Sequence[str] | str | None = None
     repeats: int = 1
     judged: Judged = "last"
+    judge_check: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.contestants) < 2:
@@ -129,7 +133,12 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         context = JudgeContext(client, endpoints)
         referee = make_referee(config["judge"], "judge", "judge", context, scenarios, settings.judged)
         contestants = _contestants(settings, task, referee)
+        judge_model, check = context.endpoint("judge").model, settings.judge_check
+        about = known_of_judge(
+            config["judge"], referee.asks, judge_model, _models(settings, task), check, "judge_check"
+        )
         with Run("compare", folder, config, client.meter) as run, session(run, client):
+            run.summary["judge"] = about
             run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
         _show(run, client)
         return run.summary
@@ -145,7 +154,18 @@ def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
         paths = [key for key in ("answers", "bundle") if isinstance(values, Mapping) and key in values]
         absolute = {key: str(Path(str(values[key])).expanduser().resolve()) for key in paths}
         contestants[name] = {**values, **absolute} if paths else values
-    return {"prompts": str(prompts.resolve()) if prompts.exists() else config["prompts"], "contestants": contestants}
+    check = {"judge_check": str(Path(config["judge_check"]).resolve())} if config.get("judge_check") else {}
+    source = str(prompts.resolve()) if prompts.exists() else config["prompts"]
+    return {"prompts": source, "contestants": contestants, **check}
+
+
+def _models(settings: Settings, task: Task) -> dict[str, str]:
+    """Which model each contestant is; of answers in files nobody knows."""
+    known = {name: values for name, values in settings.contestants.items() if isinstance(values, Mapping)}
+    return {
+        name: "" if "answers" in values else str(values.get("model", task.assistant.model))
+        for name, values in known.items()
+    }
 
 
 def _contestants(settings: Settings, task: Task, referee: Referee) -> dict[str, Contestant]:
@@ -202,6 +222,7 @@ def _show(run: Run, client: InferenceClient) -> None:
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)
     console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    write_scalars(run.folder, rows, 0)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
     console.print(f"{spent}. The report is {write_report(run.folder)}", soft_wrap=True, highlight=False, markup=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -24,11 +24,13 @@ from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
+from .judge_health import known_of_judge
 from .judging import Judged, Referee, make_referee
 from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
 from .table import headline, show_results
+from .tensorboard import write_scalars
 from .validation import make_validator
 
 
@@ -45,6 +47,7 @@ class Settings:
             interval nearly as much as repeats do.
         contestants: Of `KINDS`.
         judged: Which turns of a dialogue a judge of single replies scores, see `Referee`.
+        judge_check: The folder of a `duologue judge-check` of the judge, whose figures the report then shows.
     """
 
     judge: Mapping[str, Any] | None
@@ -54,6 +57,7 @@ class Settings:
     baseline_repeats: int = 1
     contestants: Sequence[str] = KINDS
     judged: Judged = "last"
+    judge_check: str | None = None
 
     def __post_init__(self) -> None:
         if not self.judge:
@@ -78,9 +82,8 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     config = {**config, "bundle": str(Path(config["bundle"]).resolve())}  # `latest` will name another one tomorrow
     client = InferenceClient.from_settings(config["inference"])
     try:
-        prepared = Evaluation(
-            config, client, config["bundle"], *check(config, client), trusted=bool(config.get("trusted"))
-        )
+        trusted = bool(config.get("trusted"))
+        prepared = Evaluation(config, client, config["bundle"], check(config, client), trusted)
         with Run("evaluate", folder, config, client.meter) as run, session(run, client):
             prepared.play(run)
         report(run, client)
@@ -112,15 +115,24 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
             run.summary["plan"] = planned
             learn(agent, steps, run, task, validator)
             bundle = save(agent, task, run, config)
-            Evaluation(config, client, bundle, *checked, trusted=True).play(run)
+            Evaluation(config, client, bundle, checked, trusted=True).play(run)
         report(run, client)
         return run.summary
     finally:
         client.close()
 
 
-def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings, list[Scenario], Referee]:
-    """Everything of the evaluation that can be wrong before there is a bundle: settings, scenarios and referee.
+class Checked(NamedTuple):
+    """Everything of an evaluation that can be wrong before there is a bundle; ``about`` is what is known of the judge."""
+
+    settings: Settings
+    scenarios: Sequence[Scenario]
+    referee: Referee
+    about: Mapping[str, Any]
+
+
+def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
+    """Builds what an evaluation needs besides the bundle.
 
     Raises:
         ConfigError: If a name is unknown or a value is refused.
@@ -128,9 +140,11 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> tuple[Settings,
     settings = construct(Settings, config["evaluation"], "evaluation")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
+    model = context.endpoint("judge").model
     named, choose = dict(settings.judge or {}), "judge@evaluation.judge"
     referee = make_referee(named, "evaluation.judge", choose, context, scenarios, settings.judged)
-    return settings, scenarios, referee
+    about = known_of_judge(named, referee.asks, model, {}, settings.judge_check, "evaluation.judge_check")
+    return Checked(settings, scenarios, referee, about)
 
 
 class Evaluation:
@@ -140,9 +154,7 @@ class Evaluation:
         config: The resolved configuration.
         client: Asks endpoints.
         bundle: The bundle's folder.
-        settings: The part ``evaluation`` of the configuration.
-        scenarios: What is played.
-        referee: Who decides; closed when everything was played.
+        checked: The part ``evaluation`` of the configuration; its referee is closed when everything was played.
         trusted: See `load_bundle`.
 
     Raises:
@@ -154,16 +166,13 @@ class Evaluation:
         config: Mapping[str, Any],
         client: InferenceClient,
         bundle: str | Path,
-        settings: Settings,
-        scenarios: Sequence[Scenario],
-        referee: Referee,
+        checked: Checked,
         trusted: bool = False,
     ) -> None:
         from ..agents.bundle import load_bundle
 
         self.client = client
-        self.settings = settings
-        self.referee = referee
+        self.settings, scenarios, self.referee, self.about = checked
         self.bundle = load_bundle(bundle, client, trusted=trusted)
         self.task = Task(
             client=client,
@@ -203,6 +212,7 @@ class Evaluation:
             self.client.run(self.referee.aclose())
         run.keep()
         run.summary["trained_on"] = self.bundle.settings.get("model")
+        run.summary["judge"] = self.about
         run.summary["results"] = [tally.summary() for tally in tallies]
         check_decided(tallies, path)
 
@@ -225,4 +235,5 @@ def report(run: Run, client: InferenceClient) -> None:
     spent = f"{total.paid:,} requests paid{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
     page = write_report(run.folder)
+    write_scalars(run.folder, rows, run.summary.get("timesteps", 0))
     console.print(f"{spent}{money}. The report is {page}", soft_wrap=True, highlight=False, markup=False)

@@ -118,6 +118,11 @@ class Referee:
         self.bench = Bench(name, judge) if isinstance(judge, Judge) else None
         self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
 
+    @property
+    def asks(self) -> bool:
+        """Whether the judge asks a model."""
+        return any(getattr(self.judge, name, 0) for name in ("requests_per_turn", "requests_per_pair"))
+
     async def decide(self, contestant: Answer, baseline: Answer) -> Match:
         """Judges one pair in both orders.
 

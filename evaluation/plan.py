@@ -31,7 +31,7 @@ from .contestants import KINDS
 from .judging import Referee
 
 if TYPE_CHECKING:
-    from .evaluate import Settings
+    from .evaluate import Checked
     from .validation import WinRateValidator
 
 TOKENS_PER_BYTE = 0.25
@@ -221,7 +221,7 @@ def make_plan(
     config: Mapping[str, Any],
     task: Task,
     client: InferenceClient,
-    checked: tuple[Settings, Sequence[Scenario], Referee] | None,
+    checked: Checked | None,
     validator: WinRateValidator | None = None,
 ) -> Plan:
     """The plan of a run's configuration.
@@ -247,7 +247,7 @@ def make_plan(
     if validator is not None:
         needs += planner.validation(turns // validator.every + 1, validator)
     if checked is not None:
-        settings, scenarios, referee = checked
+        settings, scenarios, referee, _ = checked
         options = settings.contestants, settings.repeats, settings.baseline_repeats, referee
         needs += planner.evaluation(scenarios, *options)
     longest = max(min(len(scenario.user), task.max_turns) for scenario in task.scenarios)

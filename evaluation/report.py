@@ -1,29 +1,32 @@
-"""A run's report: one HTML page that asks nobody for anything, and the same table in Markdown.
+"""A run's report: one HTML page that asks nobody for anything, the same in Markdown and JSON, and the leaderboard as a picture.
 
 duologue report runs/run/latest
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from ..inference.errors import ConfigError
 from .battles import Battles
-from .leaderboard import Comparison, Record, Row, comparisons, leaderboard, score
-from .length_control import Controlled
+from .judge_health import judge_health
+from .leaderboard import Record, Row, comparisons, leaderboard, score
+from .markdown import markdown
+from .plots import draw_boards
 from .ratings import NotConnected, Rating, rate
-from .statistics import WinRate
 from .table import headline
+from .training_curves import curves
 
-PAGE, TABLE = "report.html", "report.md"
+PAGE, TABLE, FIGURES, PICTURES = "report.html", "report.md", "report.json", ("report.svg", "report.png")
 """Their places in the run folder."""
 
 POLICY = "trained policy"
@@ -44,7 +47,9 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``report.html`` and ``report.md`` beside the matches that they are made from.
+    """Writes ``report.html``, ``.md`` and ``.json`` beside the matches that they are made from.
+
+    Where Matplotlib is installed also ``report.svg`` and ``report.png``.
 
     Args:
         folder: A run folder with ``summary.json`` and ``matches.jsonl``.
@@ -64,6 +69,7 @@ def write_report(folder: Path) -> Path:
     found = comparisons([record for record in records if record["baseline"] == first], POLICY)
     ratings = rated(records) if len(boards) > 1 else []
     headed = headline([_plain(row) for row in rows])
+    health = judge_health(records, summary)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -83,12 +89,38 @@ def write_report(folder: Path) -> Path:
         alarms=summary.get("alarms", []),
         failed=any(row.failures for row in rows),
         ordered=any(row.consistency for row in rows),
+        health=health,
         data=embedded([_shown(record) for record in records]),
     )
-    (folder / TABLE).write_text(markdown(headed, boards, found), encoding="utf-8")
+    (folder / TABLE).write_text(markdown(headed, boards, found, health, POLICY), encoding="utf-8")
+    figures = {
+        "version": 1,
+        "headline": headed,
+        "leaderboard": [asdict(row) for row in rows],
+        "comparisons": [{"policy": POLICY, **asdict(one)} for one in found],
+        "ratings": [asdict(one) for one in ratings],
+        "judge": asdict(health),
+    }
+    (folder / FIGURES).write_text(as_json(figures), encoding="utf-8")
+    draw_boards(boards, [folder / name for name in PICTURES])
     path = folder / PAGE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def as_json(value: Any) -> str:
+    """JSON as every reader takes it: what is no number is null."""
+
+    def known(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: known(entry) for name, entry in part.items()}
+        if isinstance(part, list | tuple | np.ndarray):
+            return [known(entry) for entry in part]
+        if isinstance(part, float) and not math.isfinite(part):
+            return None
+        return part.item() if isinstance(part, np.generic) else part
+
+    return json.dumps(known(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -176,68 +208,3 @@ def win_matrix(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
     """The win rate of each contestant against each other that it met."""
     matrix = {(row.contestant, row.baseline): row.rate.rate for row in rows if row.rate is not None}
     return {(b, a): 1 - rate for (a, b), rate in matrix.items()} | matrix
-
-
-def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, Any]]:
-    """The training's curves as points of SVG lines: the reward and every judge's raw score by rollout.
-
-    Args:
-        path: ``progress.csv``; there are no curves if it is not there.
-        width: Of a drawing.
-        height: Of a drawing.
-    """
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    found = []
-    names = sorted(name for name in (table[0] if table else ()) if name.startswith("reward/"))
-    for name in ["rollout/ep_rew_mean", *names]:
-        values = [float(row[name]) for row in table if row.get(name)]
-        if len(values) < 2:
-            continue
-        low, high = min(values), max(values)
-        span = (high - low) or 1.0
-        points = [
-            f"{4 + i * (width - 8) / (len(values) - 1):.1f},{height - 6 - (value - low) / span * (height - 12):.1f}"
-            for i, value in enumerate(values)
-        ]
-        title = "reward per episode" if name.startswith("rollout/") else f"{name.removeprefix('reward/')}, raw score"
-        ends = {"first": values[0], "last": values[-1], "low": low, "high": high}
-        found.append({"title": title, "points": " ".join(points), "width": width, "height": height, **ends})
-    return found
-
-
-def markdown(headed: str, boards: Mapping[str, Sequence[Row]], found: Sequence[Comparison]) -> str:
-    """The headline and the tables."""
-    lines = [headed]
-    for base, rows in boards.items():
-        lines += ["", f"# Win rate against {_cell(base)}, judged by {_cell(rows[0].judge)}", ""]
-        lines += ["| contestant | win rate (95% interval) | length-controlled (95%) | wins | ties | losses | failed |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for row in rows:
-            rate = "none" if row.rate is None else _interval(row.rate)
-            controlled = "" if row.controlled is None else _interval(row.controlled)
-            counts = f"{row.wins} | {row.ties} | {row.losses} | {row.failures}"
-            lines.append(f"| {_cell(row.contestant)} | {rate} | {controlled} | {counts} |")
-    if found:
-        lines += [
-            "",
-            f"| {POLICY} against | difference (95% interval) | p, corrected | prompts needed |",
-            "|---|---|---|---|",
-        ]
-        for one in found:
-            d = one.found
-            lines.append(
-                f"| {_cell(one.other)} | {d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {one.corrected:.3g} | "
-                f"{number(one.prompts)} |"
-            )
-    return "\n".join([*lines, ""])
-
-
-def _interval(found: WinRate | Controlled) -> str:
-    return f"{found.rate:.3f} ({found.low:.3f} to {found.high:.3f})"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -62,6 +62,19 @@ def test_a_run_ends_with_its_report(finished, capsys):
     assert "| trained policy |" in (finished / "report.md").read_text()
 
 
+def test_it_comes_in_every_form(finished):
+    figures = json.loads((finished / "report.json").read_text())
+    summary = json.loads((finished / "summary.json").read_text())
+    rates = {row["contestant"]: row["rate"]["rate"] for row in figures["leaderboard"]}
+    assert rates == {row["contestant"]: pytest.approx(row["win_rate"], abs=1e-6) for row in summary["results"]}
+    assert figures["judge"]["name"] == "length"
+    assert {one["other"] for one in figures["comparisons"]} == set(rates) - {"trained policy"}
+    assert (finished / "report.svg").exists()
+    assert (finished / "report.png").exists()
+    assert list(finished.glob("events.out.tfevents.*.evaluation"))
+    assert "# The judge length" in (finished / "report.md").read_text()
+
+
 def test_it_asks_nobody_for_anything(finished):
     text = (finished / "report.html").read_text()
     page = Page(text)

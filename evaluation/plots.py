@@ -1,0 +1,55 @@
+"""The leaderboard as a picture: every win rate with its interval, as SVG and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .leaderboard import Row
+
+MOST = 40
+"""Rows of one board in the picture, at most."""
+
+
+def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> bool:
+    """Draws one panel for each baseline.
+
+    Args:
+        boards: Rows by baseline, best first.
+        paths: Where; the suffix says in which format.
+
+    Returns:
+        False where Matplotlib is not installed: nothing is drawn then.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return False
+    shown = {base: [row for row in rows if row.rate is not None][:MOST] for base, rows in boards.items()}
+    shown = {base: rows for base, rows in shown.items() if rows}
+    if not shown:
+        return False
+    heights = [len(rows) + 1.2 for rows in shown.values()]
+    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):  # equal results give equal files
+        figure = Figure(figsize=(7, 0.32 * sum(heights) + 0.5 * len(heights)), layout="constrained")
+        panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for axes, (base, rows) in zip(panels[:, 0], shown.items(), strict=True):
+            rates = [row.rate for row in reversed(rows) if row.rate is not None]
+            centre = [rate.rate for rate in rates]
+            spread = [[r.rate - r.low for r in rates], [r.high - r.rate for r in rates]]
+            axes.errorbar(centre, range(len(rates)), xerr=spread, fmt="o", capsize=3, color="#1f6feb")
+            axes.axvline(0.5, color="#5b6675", linewidth=0.8, linestyle="--")
+            axes.set_yticks(range(len(rates)), [_short(row.contestant) for row in reversed(rows)], parse_math=False)
+            axes.set_ylim(-0.7, len(rates) - 0.3)
+            axes.set_xlim(0, 1)
+            axes.set_title(f"Win rate against {_short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
+        panels[-1, 0].set_xlabel("win rate with 95% interval, clustered by prompt")
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return True
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 44 else line[:43] + "…"
