@@ -57,6 +57,16 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         "duologue report runs/run/latest",
         ".evaluation.report:run",
     ),
+    "import": Command(
+        "read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
+        "duologue import mt_bench question.jsonl to=scenarios.jsonl",
+        ".evaluation.exchange:run_import",
+    ),
+    "export": Command(
+        "write a run's answers and verdicts in the files of these",
+        "duologue export alpaca_eval runs/compare/latest to=alpaca",
+        ".evaluation.exchange:run_export",
+    ),
     "judges": Command(
         "list the judges that rewards and evaluations can use",
         "duologue judges --json",

@@ -89,7 +89,7 @@ class PolicyContestant:
             observation, over = transition.observation, transition.terminated or transition.truncated
             actions.append(transition.info["action"])
             reply, reason = transition.info["reply"], transition.info["finish_reason"]
-            turns.append(_turn(scenario, before, len(turns), reply, reason, over))
+            turns.append(as_turn(scenario, before, len(turns), reply, reason, over))
         return Answer(scenario, repeat, tuple(turns), tuple(actions))
 
     async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
@@ -114,15 +114,16 @@ class OracleContestant(PolicyContestant):
         messages, index = tuple(dialogue.state.messages), dialogue.state.turn
         values = []
         for candidate in dialogue.state.proposals:
-            turn = _turn(scenario, messages, index, candidate.text, candidate.finish_reason)
+            turn = as_turn(scenario, messages, index, candidate.text, candidate.finish_reason)
             verdict = await self._bench.score(turn)
             values.append(verdict.value if isinstance(verdict, Score) else float("-inf"))
         return max(range(len(values)), key=values.__getitem__)
 
 
-def _turn(
+def as_turn(
     scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str, last: bool = True
 ) -> Turn:
+    """One turn of a scenario as judges see it."""
     return Turn(
         messages=messages,
         reply=reply,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +19,8 @@ from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
-from ..plugins.verdict import Turn
-from .contestants import Answer, Contestant, OracleContestant, PolicyContestant
-from .records import read_lines, read_object
-
-_THINK = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+from .answer_files import Replies, read_answers
+from .contestants import Answer, Contestant, OracleContestant, PolicyContestant, as_turn
 
 
 def make_entrant(
@@ -107,15 +102,12 @@ def _untrained(
 
 
 class FileContestant:
-    """Answers that are in a file, by prompt.
-
-    JSONL with ``prompt`` or ``id``, and ``reply``; or AlpacaEval's JSON list of ``instruction`` and ``output``. Further answers
-    to one prompt are its repeats.
+    """Answers that are in a file, by prompt or id. Further answers to one prompt are its repeats.
 
     Args:
         name: What tables call it.
-        path: The file.
-        task: With the scenarios that it must answer; single-turn ones.
+        path: The file, see `read_answers`.
+        task: With the scenarios that it must answer; of dialogues it must have every reply.
 
     Raises:
         ConfigError: If the file cannot be read, or lacks an answer.
@@ -124,56 +116,34 @@ class FileContestant:
     def __init__(self, name: str, path: Path, task: Task) -> None:
         self.name = name
         self._system = task.system
-        self._replies: dict[str, list[str]] = {}
-        for key, reply in _answers(path.expanduser()):
-            self._replies.setdefault(key, []).append(_THINK.sub("", reply))
+        self._replies: dict[str, list[Replies]] = {}
+        for key, replies in read_answers(path.expanduser()):
+            self._replies.setdefault(key, []).append(replies)
         for scenario in task.scenarios:
-            if len(scenario.user) > 1:
-                raise ConfigError(f"{path} holds answers to single prompts, and `{scenario.id}` has several turns")
-            if not self._found(scenario):
+            found = self._found(scenario)
+            if not found:
                 raise ConfigError(f"{path} holds no answer to `{scenario.id}`: {scenario.user[0][:60]!r}")
+            if any(len(replies) != len(scenario.user) for replies in found):
+                raise ConfigError(
+                    f"{path} holds {len(found[0])} replies to `{scenario.id}`, which has {len(scenario.user)} turns: "
+                    "expected one for each"
+                )
 
-    def _found(self, scenario: Scenario) -> list[str]:
+    def _found(self, scenario: Scenario) -> list[Replies]:
         return self._replies.get(scenario.id) or self._replies.get(scenario.user[0]) or []
 
     async def answer(self, scenario: Scenario, repeat: int) -> Answer:
         """The answer that the file holds; the last one where it holds too few."""
-        replies = self._found(scenario)
+        found = self._found(scenario)
+        replies = found[min(repeat, len(found) - 1)]
         system = scenario.system if scenario.system is not None else self._system
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": scenario.user[0]})
-        turn = Turn(
-            tuple(messages),
-            replies[min(repeat, len(replies) - 1)],
-            scenario.reference,
-            scenario.id,
-            scenario.tags,
-            scenario.hidden,
-        )
-        return Answer(scenario, repeat, (turn,), ("from a file",))
-
-
-def _answers(path: Path) -> list[tuple[str, str]]:
-    """Prompts, or ids, with their answers."""
-    lines = read_lines(path, "the answers")
-    if lines[0][1].lstrip().startswith("["):
-        try:
-            records = [
-                (f"{path} record {n}", entry) for n, entry in enumerate(json.loads("\n".join(t for _, t in lines)), 1)
-            ]
-        except ValueError as error:
-            raise ConfigError(f"the answers {path} are no JSON: {error}") from error
-    else:
-        records = [(where, read_object(line, where)) for where, line in lines]
-    found = []
-    for where, record in records:
-        values = record if isinstance(record, dict) else {}
-        key = values.get("id", values.get("prompt", values.get("instruction")))
-        reply = values.get("reply", values.get("output"))
-        if not isinstance(key, str | int) or not isinstance(reply, str):
-            raise ConfigError(f"{where} must have `id` or `prompt`, and `reply`; or `instruction` and `output`")
-        found.append((str(key), reply))
-    return found
+        turns = []
+        for index, (said, reply) in enumerate(zip(scenario.user, replies, strict=True)):
+            messages.append({"role": "user", "content": said})
+            turns.append(as_turn(scenario, tuple(messages), index, reply, "stop", index == len(replies) - 1))
+            messages.append({"role": "assistant", "content": reply})
+        return Answer(scenario, repeat, tuple(turns), ("from a file",) * len(turns))
 
 
 class Remembered:

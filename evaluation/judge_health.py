@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
+from ..inference.records import read_object
 from .judging import first_place
 from .leaderboard import Record, score
-from .records import read_object
 from .statistics import WinRate, win_rate
 
 _CHECKED = (
@@ -82,7 +82,7 @@ def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> Judge
         summary: ``summary.json``, for what was known of the judge beforehand.
     """
     decided = [record for record in records if not record["failure"]]
-    ordered = [record for record in decided if record["scores"] is None]
+    ordered = [record for record in decided if record["scores"] is None and len(record["orders"]) > 1]
     won = [record for record in decided if record["outcome"] != "tie"]
     unequal = [record for record in won if len(record["reply"]) != len(record["baseline_reply"])]
     causes = Counter(str(record["failure"])[:160] for record in records if record["failure"])

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..inference.completion import Message
 from ..inference.errors import ConfigError, near_miss
+from ..inference.records import read_lines, read_object
 from ..plugins.verdict import Turn
-from .records import read_lines, read_object
 
 LABELS: Mapping[str, str] = {
     **dict.fromkeys(("first", "1", "a", "reply a", "model_a"), "first"),

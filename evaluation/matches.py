@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
+from ..inference.completion import Message
 from ..inference.errors import DuologueError, RunStopped
 from .contestants import Answer, Contestant
 from .judging import Match, Referee, first_place, same_winner
@@ -47,7 +48,7 @@ class Tally:
             return
         self.scores.append(match.score)
         self.prompts.append(scenario.id)
-        if match.scores is None:
+        if match.scores is None and len(match.orders) > 1:
             self.orders.append(match.orders)
 
     @property
@@ -196,17 +197,34 @@ def _record(
     match: Match,
 ) -> dict[str, Any]:
     """One line of ``matches.jsonl``."""
+    own = answer if isinstance(answer, Answer) else None
+    other = baseline if isinstance(baseline, Answer) else None
     return {
         "scenario": scenario.id,
         "repeat": repeat,
         "contestant": tally.contestant,
         "baseline": tally.baseline,
-        "baseline_repeat": baseline.repeat if isinstance(baseline, Answer) else None,
+        "baseline_repeat": None if other is None else other.repeat,
         "judge": tally.judge,
-        "messages": list(answer.turns[-1].messages) if isinstance(answer, Answer) else None,
-        "reply": answer.reply if isinstance(answer, Answer) else None,
-        "baseline_reply": baseline.reply if isinstance(baseline, Answer) else None,
-        "actions": list(answer.actions) if isinstance(answer, Answer) else None,
+        "messages": None if own is None else list(own.turns[-1].messages),
+        "baseline_messages": _parted(own, other),
+        "reply": None if own is None else own.reply,
+        "baseline_reply": None if other is None else other.reply,
+        "actions": None if own is None else list(own.actions),
+        **result(match),
+    }
+
+
+def _parted(own: Answer | None, other: Answer | None) -> list[Message] | None:
+    """The baseline's dialogue before its last reply, where it is not the contestant's."""
+    if own is None or other is None or own.turns[-1].messages == other.turns[-1].messages:
+        return None
+    return list(other.turns[-1].messages)
+
+
+def result(match: Match) -> dict[str, Any]:
+    """What a line of ``matches.jsonl`` says of how a match ended."""
+    return {
         "scores": match.scores,
         "orders": list(match.orders),
         "outcome": None if match.failure else match.outcome,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..envs.benchmarks import benchmark_scenarios
 from ..envs.scenarios import Scenario, load_scenarios
 from ..inference.errors import ConfigError
-from .records import read_lines, read_object
+from ..inference.records import read_lines, read_object
 
 _FIELDS = {"prompt", "id", "system", "reference"}
 
@@ -17,7 +18,8 @@ def load_prompts(source: str, split: str = "test", limit: int | None = None) -> 
 
     Args:
         source: A ``.txt`` file with a prompt a line; a ``.jsonl`` file of objects with ``prompt`` and, if wanted, ``id``,
-            ``system`` and ``reference``; a scenario file; or a shipped set's name.
+            ``system`` and ``reference``; a benchmark's questions, see `benchmark_scenarios`; a scenario file; or a shipped
+            set's name.
         split: Of which split the scenarios are; of no meaning for prompts.
         limit: Take this many from the start; None for all.
 
@@ -25,14 +27,19 @@ def load_prompts(source: str, split: str = "test", limit: int | None = None) -> 
         ConfigError: If the file cannot be read, is empty, or a line is bad.
     """
     path = Path(source).expanduser()
-    if path.suffix not in (".txt", ".jsonl") or not path.exists():
+    if path.suffix not in (".txt", ".json", ".jsonl") or not path.exists():
         return load_scenarios(source, split, limit)
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, or null, not {limit}")
+    if path.suffix == ".json":
+        return benchmark_scenarios(path)[:limit]
     lines = read_lines(path, "the prompts")
     if path.suffix == ".txt":
         return [Scenario(str(number), "test", (line.strip(),)) for number, (_, line) in enumerate(lines[:limit], 1)]
-    if "prompt" not in read_object(lines[0][1], lines[0][0]):
+    first = read_object(lines[0][1], lines[0][0])
+    if {"question_id", "uid", "instruction"} & set(first):
+        return benchmark_scenarios(path)[:limit]
+    if "prompt" not in first:
         return load_scenarios(source, split, limit)
     numbered = enumerate(lines[:limit], 1)
     made = [_prompt(read_object(line, where), where, str(number)) for number, (where, line) in numbered]

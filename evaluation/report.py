@@ -60,7 +60,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         ConfigError: If a file is missing or cannot be read.
     """
-    summary, records = _read(folder / "summary.json"), _records(folder / "matches.jsonl")
+    summary, records = _read(folder / "summary.json"), read_matches(folder / "matches.jsonl")
     rows = leaderboard(records)
     boards: dict[str, list[Row]] = {}
     for row in rows:
@@ -133,7 +133,12 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _records(path: Path) -> list[Record]:
+def read_matches(path: Path) -> list[Record]:
+    """The lines of ``matches.jsonl``.
+
+    Raises:
+        ConfigError: If it cannot be read, or holds none.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
@@ -162,6 +167,7 @@ def _shown(record: Record) -> dict[str, Any]:
         "b": record["baseline"],
         "o": record["outcome"] or "failed",
         "m": [[message["role"], message["content"]] for message in messages],
+        "n": [[message["role"], message["content"]] for message in record.get("baseline_messages") or []],
         "x": record["reply"],
         "y": record["baseline_reply"],
         "a": ", ".join(record["actions"] or ()),

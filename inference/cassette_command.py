@@ -14,6 +14,7 @@ from rich.text import Text
 
 from . import archive
 from .errors import ConfigError, near_miss
+from .options import read_arguments
 from .settings import construct
 
 DEFAULT = ".cache/cassette.sqlite"
@@ -97,21 +98,10 @@ def run(arguments: Sequence[str]) -> None:
     name, *options = arguments
     if name not in ACTIONS:
         raise ConfigError(f"`duologue cassette` cannot `{name}`: {near_miss(name, ACTIONS)}")
-    values: dict[str, Any] = {}
-    for option in options:
-        key, equals, text = option.partition("=")
-        if not equals:
-            raise ConfigError(f"`{option}` cannot be read: write name=value")
-        values[key] = _value(text)
+    words, values = read_arguments(options)
+    if words:
+        raise ConfigError(f"`{words[0]}` cannot be read: write name=value")
     construct(ACTIONS[name], values, f"cassette {name}")
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float) or value is None else text
 
 
 def _json(value: Any) -> str:

@@ -283,3 +283,19 @@ def test_the_results_tell_of_the_judges_bias(server, configure, prompts, tmp_pat
     assert (row["win_rate"], row["consistency"], row["first_place"]) == (0.5, 0.0, 1.0)
     summary, _ = played(configure(prompts, "judge=length"), tmp_path / "other")
     assert summary["results"][0]["consistency"] is summary["results"][0]["first_place"] is None
+
+
+def test_a_file_answers_every_turn_of_a_dialogue(configure, tmp_path):
+    questions = tmp_path / "question.jsonl"
+    questions.write_text(json.dumps({"question_id": 1, "category": "x", "turns": ["Hello?", "And then?"]}))
+    for name, replies in (("long", ["one two", "one two three"]), ("short", ["one", "two"])):
+        record = {"question_id": 1, "model_id": name, "choices": [{"index": 0, "turns": replies}]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(record))
+    files = [f"+contestants.{name}.answers={tmp_path / name}.jsonl" for name in ("short", "long")]
+    _, (line,) = played(configure(questions, *files, "judge=length", "judged=all", endpoints=()), tmp_path / "run")
+    assert [m["content"] for m in line["messages"]] == ["Hello?", "one two", "And then?"]
+    assert [m["content"] for m in line["baseline_messages"]] == ["Hello?", "one", "And then?"]
+    assert (line["reply"], line["baseline_reply"], line["outcome"]) == ("one two three", "two", "win")
+    (tmp_path / "short.jsonl").write_text(json.dumps({"id": 1, "reply": "one"}))
+    with pytest.raises(ConfigError, match="holds 1 replies to `1`, which has 2 turns"):
+        compare(configure(questions, *files, "judge=length", endpoints=()), tmp_path / "other")

@@ -61,7 +61,7 @@ def test_every_match_is_a_complete_line(play, scenarios):
     }
     for line in lines:
         assert set(line) == {
-            "scenario", "repeat", "contestant", "baseline", "baseline_repeat", "judge", "messages", "reply", "baseline_reply", "actions",
+            "scenario", "repeat", "contestant", "baseline", "baseline_repeat", "judge", "messages", "baseline_messages", "reply", "baseline_reply", "actions",
             "scores", "orders", "outcome", "consistent", "failure", "rationales",
         }  # fmt: skip
         assert (line["baseline"], line["judge"], line["failure"]) == ("plain model", "length", None)

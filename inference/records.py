@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, as people hand them in."""
+"""Files of JSON objects, one a line or in a list, as people hand them in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..inference.errors import ConfigError
+from .errors import ConfigError
 
 
 def read_lines(path: Path, what: str) -> list[tuple[str, str]]:
@@ -49,3 +49,28 @@ def read_object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must hold a JSON object, not {type(values).__name__}")
     return values
+
+
+def read_records(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON list, or of a file with one a line.
+
+    Args:
+        path: The file.
+        what: What it is to the user, such as ``the answers``.
+
+    Returns:
+        Each object with its place, ``file line 3`` or ``file record 3``; at least one.
+
+    Raises:
+        ConfigError: If the file cannot be read, or holds something else.
+    """
+    lines = read_lines(path, what)
+    if not lines[0][1].lstrip().startswith("["):
+        return [(where, read_object(line, where)) for where, line in lines]
+    try:
+        values = json.loads("\n".join(line for _, line in lines))
+    except ValueError as error:
+        raise ConfigError(f"{what} {path} are no JSON: {error}") from error
+    if not values or not all(isinstance(value, dict) for value in values):
+        raise ConfigError(f"{what} {path} must hold JSON objects")
+    return [(f"{path} record {number}", value) for number, value in enumerate(values, 1)]

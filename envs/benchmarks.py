@@ -1,0 +1,78 @@
+"""The questions of public benchmarks as scenarios: AlpacaEval, MT-Bench and Arena-Hard, as their repositories keep them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..inference.errors import ConfigError
+from ..inference.records import read_records
+from .scenarios import Scenario, Split
+
+
+def question_id(record: Mapping[str, Any]) -> str | None:
+    """The question's id as these benchmarks name it; None where there is none."""
+    found = record.get("question_id", record.get("uid"))
+    return str(found) if isinstance(found, str | int) else None
+
+
+def texts(turns: object) -> tuple[str, ...]:
+    """Turns that are texts, or objects with ``content``; empty where they are neither."""
+    listed = turns if isinstance(turns, list) else []
+    found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in listed]
+    known = tuple(text for text in found if isinstance(text, str) and text.strip())
+    return known if len(known) == len(found) else ()
+
+
+def benchmark_scenarios(path: Path, split: Split = "test") -> list[Scenario]:
+    """Reads the questions of AlpacaEval, MT-Bench or Arena-Hard.
+
+    Args:
+        path: AlpacaEval's JSON list of ``instruction``; MT-Bench's or Arena-Hard's ``question.jsonl``, whose lines have
+            ``question_id`` or ``uid``, and ``turns`` or ``prompt``.
+        split: Of which split they shall be.
+
+    Returns:
+        Scenarios whose tags are the question's category. An AlpacaEval question that occurs again is left out.
+
+    Raises:
+        ConfigError: If a record is none of these.
+    """
+    found: dict[str, Scenario] = {}
+    asked: set[str] = set()
+    user: tuple[str, ...]
+    for where, record in read_records(path, "the questions"):
+        if isinstance(record.get("instruction"), str):
+            if record["instruction"] in asked:
+                continue
+            asked.add(record["instruction"])
+            name, user = str(len(found) + 1), (record["instruction"],)
+        else:
+            own = question_id(record)
+            prompt = record.get("prompt")
+            user = (prompt,) if isinstance(prompt, str) and prompt.strip() else texts(record.get("turns"))
+            if own is None or not user:
+                raise ConfigError(
+                    f"{where} must have `question_id` or `uid`, and `turns` or `prompt`; or AlpacaEval's `instruction`"
+                )
+            if own in found:
+                raise ConfigError(f"{where}: the id `{own}` occurs more than once")
+            name = own
+        references = texts(record.get("reference"))
+        tags = [str(record[key]) for key in ("category", "dataset") if record.get(key)]
+        reference = references[-1] if len(references) == len(user) else None
+        found[name] = Scenario(name, split, user, reference=reference, tags=tuple(tags))
+    return list(found.values())
+
+
+def write_scenarios(scenarios: list[Scenario], path: Path) -> None:
+    """Writes a scenario file that `load_scenarios` reads."""
+    lines = []
+    for scenario in scenarios:
+        optional = {"system": scenario.system, "reference": scenario.reference, "tags": list(scenario.tags)}
+        own = {"id": scenario.id, "split": scenario.split, "user": list(scenario.user)}
+        lines.append(json.dumps(own | {k: v for k, v in optional.items() if v}, ensure_ascii=False))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

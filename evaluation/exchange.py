@@ -1,0 +1,138 @@
+"""`duologue import` and `duologue export`: the files of AlpacaEval, MT-Bench and Arena-Hard.
+
+duologue import mt_bench question.jsonl to=scenarios.jsonl
+duologue import arena_hard model_judgment/gpt-4.1/*.jsonl questions=question.jsonl answers=model_answer to=runs/import/arena
+duologue export alpaca_eval runs/compare/latest to=alpaca
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..envs.benchmarks import benchmark_scenarios, write_scenarios
+from ..envs.scenarios import Scenario
+from ..inference.errors import ConfigError, near_miss
+from ..inference.meter import Meter
+from ..inference.options import read_arguments
+from ..inference.settings import construct
+from ..plugins.run_folder import Run
+from .benchmark_export import EXPORTS, first_matches
+from .matches import Tally
+from .report import read_matches, write_report
+from .table import headline, show_results
+from .verdict_files import KINDS, Judged, read_verdicts
+
+IMPORT = """\
+usage: duologue import FORMAT FILE… to=OUT [questions=FILE] [answers=FOLDER] [baseline=NAME]
+
+  FORMAT is alpaca_eval, mt_bench or arena_hard.
+  to=OUT.jsonl   FILE holds questions: they are written as scenarios for env.scenarios= and prompts=
+  to=FOLDER      FILE… hold verdicts: they become a run folder with its report. Verdicts of mt_bench and arena_hard need
+                 questions= and answers= (a folder of <model>.jsonl); older ones of arena_hard also baseline="""
+
+EXPORT = """\
+usage: duologue export FORMAT RUN to=FOLDER
+
+  FORMAT is alpaca_eval, mt_bench or arena_hard; RUN is the folder of an evaluation or a comparison."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What `duologue import` takes as name=value."""
+
+    to: str
+    questions: str | None = None
+    answers: str | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `duologue export` takes as name=value."""
+
+    to: str
+
+
+def run_import(arguments: Sequence[str]) -> None:
+    """Writes a scenario file of questions, or a run folder of verdicts.
+
+    Raises:
+        ConfigError: If an argument or a file cannot be used.
+    """
+    words, values = read_arguments(arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(IMPORT)  # noqa: T201
+        return
+    kind, *files = words
+    if kind not in KINDS:
+        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, KINDS)}")
+    options = construct(ImportOptions, values, "duologue import")
+    if not files:
+        raise ConfigError("`duologue import FORMAT FILE… to=OUT` needs a file to read")
+    if options.to.endswith(".jsonl"):
+        if len(files) > 1:
+            raise ConfigError(
+                f"questions come from one file, not {len(files)}; verdicts go to a folder, not {options.to}"
+            )
+        scenarios = benchmark_scenarios(Path(files[0]))
+        write_scenarios(scenarios, Path(options.to))
+        _say(f"{len(scenarios):,} scenarios written to {options.to}")
+        return
+    questions, answers = (None if path is None else Path(path) for path in (options.questions, options.answers))
+    _keep(read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline), kind, options)
+
+
+def _keep(judged: Sequence[Judged], kind: str, options: ImportOptions) -> None:
+    """Writes a run folder like that of a comparison."""
+    folder = Path(options.to)
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty: give a new folder")
+    tallies: dict[tuple[str, str, str], Tally] = {}
+    for one in judged:
+        key = (one.contestant, one.baseline, one.judge)
+        tally = tallies.setdefault(key, Tally(*key))
+        tally.add(Scenario(one.scenario, "test", ("imported",)), one.match)
+    with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
+        lines = [json.dumps(one.record(), ensure_ascii=False) + "\n" for one in judged]
+        (folder / "matches.jsonl").write_text("".join(lines), encoding="utf-8")
+        run.summary["results"] = [tally.summary() for tally in tallies.values()]
+    console, rows = Console(), run.summary["results"]
+    for base in dict.fromkeys(row["baseline"] for row in rows):
+        show_results([row for row in rows if row["baseline"] == base], console)
+    _say(headline(rows))
+    _say(f"{len(judged):,} matches. The report is {write_report(folder)}")
+
+
+def run_export(arguments: Sequence[str]) -> None:
+    """Writes a run's matches in another evaluator's files.
+
+    Raises:
+        ConfigError: If an argument or a file cannot be used, or the format has no place for the matches.
+    """
+    words, values = read_arguments(arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(EXPORT)  # noqa: T201
+        return
+    kind, *folders = words
+    if kind not in EXPORTS:
+        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, EXPORTS)}")
+    options: Any = construct(ExportOptions, values, "duologue export")
+    if len(folders) != 1:
+        raise ConfigError(f"`duologue export FORMAT RUN to=FOLDER` takes one run folder, not {len(folders)}")
+    records = read_matches(Path(folders[0]) / "matches.jsonl")
+    chosen = first_matches(records)
+    target = Path(options.to)
+    EXPORTS[kind](chosen, target)
+    left = len(records) - len(chosen)
+    repeats = f"; {left:,} repeats are left out, for the format has one match of a pair on a question" if left else ""
+    _say(f"{len(chosen):,} matches written to {target}{repeats}")
+
+
+def _say(text: str) -> None:
+    Console().print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,233 @@
+"""Verdicts of public evaluators as matches: AlpacaEval's annotations, MT-Bench's pairs, Arena-Hard's games."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..envs.benchmarks import benchmark_scenarios, question_id
+from ..envs.scenarios import Scenario
+from ..inference.completion import Message
+from ..inference.errors import ConfigError
+from ..inference.records import read_records
+from .answer_files import Replies, read_answer_folder
+from .judging import Match
+from .matches import result
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One match that somebody else has judged.
+
+    Attributes:
+        scenario: The question's id, by which intervals are clustered.
+        repeat: Which of several matches on the question; MT-Bench's second turn is the second.
+        judge: Who judged.
+        contestant: Whose ``match`` it is.
+        baseline: The other.
+        messages: The dialogue before the contestant's reply.
+        baseline_messages: Before the baseline's, where it is another one.
+        replies: The contestant's and the baseline's.
+        match: The result.
+    """
+
+    scenario: str
+    repeat: int
+    judge: str
+    contestant: str
+    baseline: str
+    messages: tuple[Message, ...]
+    baseline_messages: tuple[Message, ...] | None
+    replies: tuple[str, str]
+    match: Match
+
+    def record(self) -> dict[str, Any]:
+        """A line of ``matches.jsonl``."""
+        parted = self.baseline_messages
+        return {
+            "scenario": self.scenario,
+            "repeat": self.repeat,
+            "contestant": self.contestant,
+            "baseline": self.baseline,
+            "baseline_repeat": self.repeat,
+            "judge": self.judge,
+            "messages": list(self.messages),
+            "baseline_messages": None if parted is None else list(parted),
+            "reply": self.replies[0],
+            "baseline_reply": self.replies[1],
+            "actions": ["imported"],
+            **result(self.match),
+        }
+
+
+def alpaca_eval(paths: Sequence[Path]) -> list[Judged]:
+    """Reads ``annotations.json``: ``preference`` is 1 for the first output, the baseline's, and 2 for the second.
+
+    The order in which the judge saw the two is not in the file, so nothing can be said of its bias.
+
+    Raises:
+        ConfigError: If a file cannot be read, or a record is no annotation.
+    """
+    found = []
+    for where, record in (entry for path in paths for entry in read_records(path, "the annotations")):
+        said = [record.get(name) for name in ("instruction", "output_1", "output_2", "generator_1", "generator_2")]
+        if not all(isinstance(text, str) for text in said):
+            raise ConfigError(
+                f"{where} must have the texts `instruction`, `output_1`, `output_2`, `generator_1` and `generator_2`"
+            )
+        question, baseline_reply, reply, baseline, contestant = (str(text) for text in said)
+        preference = record.get("preference")
+        match = Match(failure=f"the preference is {preference!r}")
+        if isinstance(preference, int | float) and 1 <= preference <= 2:
+            match = Match((float(preference) - 1,), rationales=(str(record.get("raw_completion") or ""),))
+        messages: tuple[Message, ...] = ({"role": "user", "content": question},)
+        judge = str(record.get("annotator") or "alpaca_eval")
+        found.append(Judged(question, 0, judge, contestant, baseline, messages, None, (reply, baseline_reply), match))
+    return found
+
+
+class Benchmark:
+    """Questions and answers that verdicts refer to by id.
+
+    Args:
+        questions: The benchmark's ``question.jsonl``.
+        answers: The folder with ``<model>.jsonl`` for each model.
+
+    Raises:
+        ConfigError: If one cannot be read.
+    """
+
+    def __init__(self, questions: Path, answers: Path) -> None:
+        self.scenarios = {scenario.id: scenario for scenario in benchmark_scenarios(questions)}
+        self.answers = read_answer_folder(answers)
+
+    def match(self, where: str, record: Mapping[str, Any], judge: str, sides: tuple[str, str], match: Match) -> Judged:
+        """A match between two models on a question, at the turn that the record names.
+
+        Raises:
+            ConfigError: If the question or an answer is missing.
+        """
+        own = question_id(record)
+        scenario = self.scenarios.get(own or "")
+        if own is None or scenario is None:
+            raise ConfigError(f"{where}: there is no question `{own}` among the {len(self.scenarios)} that were given")
+        turn = record.get("turn", 1)
+        dialogues = [self._dialogue(where, scenario, model, turn) for model in sides]
+        (messages, reply), (others, other) = dialogues
+        parted = None if messages == others else others
+        return Judged(own, turn - 1, judge, sides[0], sides[1], messages, parted, (reply, other), match)
+
+    def _dialogue(self, where: str, scenario: Scenario, model: str, turn: int) -> tuple[tuple[Message, ...], str]:
+        replies: Replies = self.answers.get(model, {}).get(scenario.id, ())
+        if not 1 <= turn <= min(len(replies), len(scenario.user)):
+            raise ConfigError(f"{where}: there is no answer of `{model}` to turn {turn} of question `{scenario.id}`")
+        messages: list[Message] = []
+        for said, reply in zip(scenario.user[: turn - 1], replies, strict=False):
+            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+        return (*messages, {"role": "user", "content": scenario.user[turn - 1]}), replies[turn - 1]
+
+
+def mt_bench(paths: Sequence[Path], benchmark: Benchmark) -> list[Judged]:
+    """Reads ``<judge>_pair.jsonl``: ``g1_winner`` and ``g2_winner`` of ``model_1``, shown first, and ``model_2``.
+
+    Raises:
+        ConfigError: If a file cannot be read, or a record is no judgment of a pair.
+    """
+    found = []
+    for where, record in (entry for path in paths for entry in read_records(path, "the judgments")):
+        sides = _names(where, record, ("model_1", "model_2"))
+        points = [_POINTS.get(str(record.get(name))) for name in ("g1_winner", "g2_winner")]
+        said = tuple(str(record.get(name) or "") for name in ("g1_judgment", "g2_judgment"))
+        failure = f"the winners are {record.get('g1_winner')!r} and {record.get('g2_winner')!r}"
+        known = tuple(point for point in points if point is not None)
+        match = Match(known, rationales=said) if len(known) == 2 else Match(failure=failure)
+        judge = record.get("judge")
+        name = str(judge[0] if isinstance(judge, list) and judge else judge or "mt_bench")
+        found.append(benchmark.match(where, record, name, sides, match))
+    return found
+
+
+_POINTS = {"model_1": 1.0, "tie": 0.5, "model_2": 0.0}
+
+
+def arena_hard(paths: Sequence[Path], benchmark: Benchmark, baseline: str | None) -> list[Judged]:
+    """Reads ``model_judgment/<judge>/<model>.jsonl``: two games, the baseline shown first in the first one.
+
+    A clear win (``A>>B``), which Arena-Hard counts as three, counts as one here.
+
+    Args:
+        paths: The files.
+        benchmark: Questions and answers.
+        baseline: The baseline's name, for files that do not have it.
+
+    Raises:
+        ConfigError: If a file cannot be read, or a record is no judgment.
+    """
+    found = []
+    for where, record in (entry for path in paths for entry in read_records(path, "the judgments")):
+        named = record if "baseline" in record else {**record, "baseline": baseline}
+        if named["baseline"] is None:
+            raise ConfigError(f"{where} does not say who the baseline is: add `baseline=NAME`")
+        games = record.get("games")
+        if not isinstance(games, list) or len(games) not in (1, 2):
+            raise ConfigError(f"{where} must have `games`, a list of two")
+        labels = [game.get("score") if isinstance(game, Mapping) else None for game in games]
+        points = [_label(label) for label in labels]  # of whoever was shown first
+        match = Match(failure=f"the games' scores are {labels}")
+        known = [point for point in points if point is not None]
+        if len(known) == len(games):
+            orders = (*known[1:], 1 - known[0])  # the contestant was shown second in the first game
+            match = Match(orders, rationales=tuple(_said(game) for game in reversed(games)))
+        sides = _names(where, named, ("model", "baseline"))
+        found.append(benchmark.match(where, named, str(record.get("judge") or "arena_hard"), sides, match))
+    return found
+
+
+def _label(label: object) -> float | None:
+    """The first assistant's points by Arena-Hard's label."""
+    clear = str(label).replace(">>", ">").replace("<<", "<")
+    return {"A>B": 1.0, "B<A": 1.0, "A=B": 0.5, "B=A": 0.5, "B>A": 0.0, "A<B": 0.0}.get(clear)
+
+
+def _said(game: Mapping[str, Any]) -> str:
+    judgment = game.get("judgment")
+    return str(judgment.get("answer", "") if isinstance(judgment, Mapping) else judgment or "")
+
+
+def _names(where: str, record: Mapping[str, Any], keys: tuple[str, str]) -> tuple[str, str]:
+    names = [record.get(key) for key in keys]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"{where} must have the texts `{keys[0]}` and `{keys[1]}`")
+    return str(names[0]), str(names[1])
+
+
+def read_verdicts(
+    kind: str, paths: Sequence[Path], questions: Path | None, answers: Path | None, baseline: str | None
+) -> list[Judged]:
+    """Reads verdicts of a public evaluator.
+
+    Args:
+        kind: Of `KINDS`.
+        paths: The files of verdicts.
+        questions: Needed by MT-Bench and Arena-Hard.
+        answers: Likewise.
+        baseline: For Arena-Hard's files that do not name it.
+
+    Raises:
+        ConfigError: If something is missing or cannot be read.
+    """
+    if kind == "alpaca_eval":
+        return alpaca_eval(paths)
+    if questions is None or answers is None:
+        raise ConfigError(f"{kind}'s verdicts name questions and answers by id: add `questions=FILE answers=FOLDER`")
+    benchmark = Benchmark(questions, answers)
+    return mt_bench(paths, benchmark) if kind == "mt_bench" else arena_hard(paths, benchmark, baseline)
+
+
+KINDS: Mapping[str, Callable[..., list[Judged]]] = {
+    "alpaca_eval": alpaca_eval,
+    "mt_bench": mt_bench,
+    "arena_hard": arena_hard,
+}

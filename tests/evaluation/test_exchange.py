@@ -1,0 +1,289 @@
+"""Files of AlpacaEval, MT-Bench and Arena-Hard: read as their repositories write them, and written so that they read back."""
+
+import json
+
+import pytest
+
+from duologue.cli import main
+from duologue.envs import load_scenarios
+from duologue.evaluation.answer_files import read_answers
+from duologue.evaluation.exchange import run_export, run_import
+from duologue.evaluation.prompts import load_prompts
+from duologue.inference.errors import ConfigError
+
+
+def lines(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def results(folder):
+    rows = json.loads((folder / "summary.json").read_text())["results"]
+    return {(row["contestant"], row["baseline"]): row for row in rows}
+
+
+ANNOTATIONS = [
+    {
+        "instruction": f"Question {i}?",
+        "output_1": "The baseline's answer.",
+        "generator_1": "base",
+        "output_2": "The model's own, longer answer.",
+        "generator_2": "model",
+        "annotator": "weighted_alpaca_eval_gpt4_turbo",
+        "preference": preference,
+    }
+    for i, preference in enumerate([1.0, 2.0, 1.9, 1.5, None])
+]
+
+
+@pytest.fixture
+def alpaca(tmp_path):
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(ANNOTATIONS))
+    return path
+
+
+@pytest.fixture
+def mt(tmp_path):
+    """Two questions of two turns, judged at both turns as FastChat writes it."""
+    root = tmp_path / "mt"
+    questions = [{"question_id": q, "category": "math", "turns": [f"{q} first?", f"{q} second?"]} for q in (81, 82)]
+    questions[1]["reference"] = ["r1", "r2"]
+    lines(root / "question.jsonl", questions)
+    for model in ("vicuna", "llama"):
+        answers = [
+            {
+                "question_id": q,
+                "model_id": model,
+                "choices": [{"index": 0, "turns": [f"{model} {q} a", f"{model} {q} b"]}],
+            }
+            for q in (81, 82)
+        ]
+        lines(root / "model_answer" / f"{model}.jsonl", answers)
+    judged = [
+        (81, 1, "model_1", "model_1"),
+        (81, 2, "model_1", "tie"),
+        (82, 1, "model_2", "model_1"),
+        (82, 2, "error", "tie"),
+    ]
+    verdicts = [
+        {"question_id": q, "model_1": "vicuna", "model_2": "llama", "g1_winner": g1, "g2_winner": g2, "turn": turn}
+        | {"judge": ["gpt-4", "pair-v2"], "g1_judgment": "said one", "g2_judgment": "said two", "tstamp": 1.0}
+        for q, turn, g1, g2 in judged
+    ]
+    lines(root / "gpt-4_pair.jsonl", verdicts)
+    return root
+
+
+@pytest.fixture
+def arena(tmp_path):
+    """As version 2 writes it: the baseline is shown first in the first game."""
+    root = tmp_path / "arena"
+    lines(root / "question.jsonl", [{"uid": u, "category": "hard_prompt", "prompt": f"{u}?"} for u in "abcd"])
+    for model in ("o3-mini", "mine"):
+        said = [
+            {
+                "uid": u,
+                "model": model,
+                "messages": [
+                    {"role": "user", "content": f"{u}?"},
+                    {"role": "assistant", "content": {"answer": f"{model} {u}"}},
+                ],
+            }
+            for u in "abcd"
+        ]
+        lines(root / "model_answer" / f"{model}.jsonl", said)
+    games = {"a": ("B>>A", "A>B"), "b": ("A>B", "B>A"), "c": ("A=B", "A>B"), "d": (None, "A>B")}
+    judged = [
+        {"uid": u, "category": "hard_prompt", "judge": "gpt-4.1", "model": "mine", "baseline": "o3-mini"}
+        | {"games": [{"score": label, "judgment": {"answer": f"game {n}"}} for n, label in enumerate(pair)]}
+        for u, pair in games.items()
+    ]
+    lines(root / "mine.jsonl", judged)
+    return root
+
+
+def test_annotations_become_a_run_with_its_report(alpaca, tmp_path, capsys):
+    """(0 + 1 + 0.9 + 0.5) / 4, and one without a preference."""
+    main(["import", "alpaca_eval", str(alpaca), f"to={tmp_path / 'run'}"])
+    (row,) = results(tmp_path / "run").values()
+    assert (row["contestant"], row["baseline"], row["judge"]) == ("model", "base", "weighted_alpaca_eval_gpt4_turbo")
+    assert (row["win_rate"], row["n"], row["failures"]) == (0.6, 4, 1)
+    assert row["consistency"] is None  # the order in which the judge saw the two is not known
+    assert (tmp_path / "run" / "report.html").exists()
+    assert "5 matches" in capsys.readouterr().out
+
+
+def test_pairs_of_mt_bench_keep_their_turns_and_orders(mt, tmp_path):
+    run_import(
+        [
+            "mt_bench",
+            str(mt / "gpt-4_pair.jsonl"),
+            f"questions={mt / 'question.jsonl'}",
+            f"answers={mt / 'model_answer'}",
+            f"to={tmp_path / 'run'}",
+        ]
+    )
+    (row,) = results(tmp_path / "run").values()
+    assert (row["contestant"], row["baseline"], row["judge"]) == ("vicuna", "llama", "gpt-4")
+    assert (row["win_rate"], row["n"], row["failures"]) == (pytest.approx((1 + 0.75 + 0.5) / 3, abs=1e-6), 3, 1)
+    assert row["consistency"] == pytest.approx(1 / 3, abs=1e-6)
+    second = read(tmp_path / "run" / "matches.jsonl")[1]
+    assert (second["scenario"], second["repeat"], second["orders"]) == ("81", 1, [1.0, 0.5])
+    assert [m["content"] for m in second["messages"]] == ["81 first?", "vicuna 81 a", "81 second?"]
+    assert second["baseline_messages"][1]["content"] == "llama 81 a"
+    assert (second["reply"], second["baseline_reply"]) == ("vicuna 81 b", "llama 81 b")
+
+
+def test_games_of_arena_hard_count_from_the_models_side(arena, tmp_path):
+    """a: won twice. b: lost twice. c: a tie where it was shown second, won where it was first. d: no verdict."""
+    run_import(
+        [
+            "arena_hard",
+            str(arena / "mine.jsonl"),
+            f"questions={arena / 'question.jsonl'}",
+            f"answers={arena / 'model_answer'}",
+            f"to={tmp_path / 'run'}",
+        ]
+    )
+    (row,) = results(tmp_path / "run").values()
+    assert (row["win_rate"], row["n"], row["failures"]) == (pytest.approx((1 + 0 + 0.75) / 3, abs=1e-6), 3, 1)
+    orders = {match["scenario"]: match["orders"] for match in read(tmp_path / "run" / "matches.jsonl")}
+    assert orders == {"a": [1.0, 1.0], "b": [0.0, 0.0], "c": [1.0, 0.5], "d": []}
+
+
+def test_the_older_arena_hard_needs_its_baselines_name(tmp_path):
+    lines(tmp_path / "question.jsonl", [{"question_id": "q", "turns": [{"content": "Q?"}]}])
+    for model in ("old", "new"):
+        choice = {"index": 0, "turns": [{"content": f"by {model}", "token_len": 2}]}
+        lines(tmp_path / "answers" / f"{model}.jsonl", [{"question_id": "q", "model_id": model, "choices": [choice]}])
+    games = [{"user_prompt": "…", "judgment": "[[B>A]]", "score": "B>A"}, {"judgment": "[[A>B]]", "score": "A>B"}]
+    path = lines(tmp_path / "new.jsonl", [{"question_id": "q", "model": "new", "judge": "gpt-4", "games": games}])
+    rest = [f"questions={tmp_path / 'question.jsonl'}", f"answers={tmp_path / 'answers'}", f"to={tmp_path / 'run'}"]
+    with pytest.raises(ConfigError, match="add `baseline=NAME`"):
+        run_import(["arena_hard", str(path), *rest])
+    run_import(["arena_hard", str(path), *rest, "baseline=old"])
+    assert results(tmp_path / "run")[("new", "old")]["win_rate"] == 1.0
+
+
+@pytest.mark.parametrize("kind", ["alpaca_eval", "mt_bench", "arena_hard"])
+def test_what_is_written_reads_back(kind, arena, tmp_path):
+    """A run, in each format and back: the same matches, as far as the format has a place for what they say."""
+    source, target = tmp_path / "run", tmp_path / "out"
+    run_import(
+        [
+            "arena_hard",
+            str(arena / "mine.jsonl"),
+            f"questions={arena / 'question.jsonl'}",
+            f"answers={arena / 'model_answer'}",
+            f"to={source}",
+        ]
+    )
+    run_export([kind, str(source), f"to={target}"])
+    rest = [f"questions={target / 'question.jsonl'}", f"answers={target / 'model_answer'}", f"to={tmp_path / 'back'}"]
+    judged = {
+        "alpaca_eval": target / "mine" / "annotations.json",
+        "mt_bench": target / "model_judgment" / "gpt-4.1_pair.jsonl",
+        "arena_hard": target / "model_judgment" / "gpt-4.1" / "mine.jsonl",
+    }[kind]
+    run_import([kind, str(judged), *(rest if kind != "alpaca_eval" else rest[-1:])])
+    before, after = (read(tmp_path / name / "matches.jsonl") for name in ("run", "back"))
+    assert len(before) == len(after) == 4
+    for one, other in zip(before, after, strict=True):
+        assert [m["content"] for m in one["messages"]] == [m["content"] for m in other["messages"]]
+        for key in ("contestant", "baseline", "judge", "reply", "baseline_reply", "outcome"):
+            assert one[key] == other[key]
+        if kind != "alpaca_eval":
+            assert one["orders"] == other["orders"]
+    old, new = results(source).popitem()[1], results(tmp_path / "back").popitem()[1]
+    assert old["win_rate"] == new["win_rate"]
+
+
+def test_dialogues_go_to_mt_bench_and_nowhere_else(mt, tmp_path):
+    run_import(
+        [
+            "mt_bench",
+            str(mt / "gpt-4_pair.jsonl"),
+            f"questions={mt / 'question.jsonl'}",
+            f"answers={mt / 'model_answer'}",
+            f"to={tmp_path / 'run'}",
+        ]
+    )
+    for kind in ("alpaca_eval", "arena_hard"):
+        with pytest.raises(ConfigError, match="export to mt_bench"):
+            run_export([kind, str(tmp_path / "run"), f"to={tmp_path / kind}"])
+        assert not (tmp_path / kind).exists()
+    run_export(["mt_bench", str(tmp_path / "run"), f"to={tmp_path / 'out'}"])
+    for name in ("question.jsonl", "model_answer/llama.jsonl"):
+        kept = ("question_id", "turns", "model_id", "choices")
+        written, given = (
+            [{k: v for k, v in r.items() if k in kept} for r in read(place / name)] for place in (tmp_path / "out", mt)
+        )
+        assert written == [{**record, "question_id": str(record["question_id"])} for record in given]
+    judged = read(tmp_path / "out" / "model_judgment" / "gpt-4_pair.jsonl")
+    assert [(r["question_id"], r["turn"], r["g1_winner"], r["g2_winner"]) for r in judged] == [
+        ("81", 1, "model_1", "model_1"),
+        ("81", 2, "model_1", "tie"),
+        ("82", 1, "model_2", "model_1"),
+        ("82", 2, "error", "error"),
+    ]
+
+
+def test_outputs_that_were_written_are_answers_again(alpaca, tmp_path):
+    run_import(["alpaca_eval", str(alpaca), f"to={tmp_path / 'run'}"])
+    run_export(["alpaca_eval", str(tmp_path / "run"), f"to={tmp_path / 'out'}"])
+    answers = read_answers(tmp_path / "out" / "base" / "model_outputs.json")
+    assert answers[0] == ("Question 0?", ("The baseline's answer.",))
+    assert len(answers) == 5
+
+
+@pytest.mark.parametrize("kind", ["alpaca", "mt", "arena"])
+def test_questions_become_scenarios(kind, alpaca, mt, arena, tmp_path):
+    source = {"alpaca": alpaca, "mt": mt / "question.jsonl", "arena": arena / "question.jsonl"}[kind]
+    name = {"alpaca": "alpaca_eval", "mt": "mt_bench", "arena": "arena_hard"}[kind]
+    run_import([name, str(source), f"to={tmp_path / 'own' / 'scenarios.jsonl'}"])
+    found = load_scenarios(tmp_path / "own" / "scenarios.jsonl", "test")
+    assert [scenario.user for scenario in found] == [scenario.user for scenario in load_prompts(str(source))]
+    if kind == "mt":
+        assert found[1].user == ("82 first?", "82 second?")
+        assert (found[0].reference, found[1].reference, found[0].tags) == (None, "r2", ("math",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mtbench", "x", "to=y"], "there is no format `mtbench`: did you mean `mt_bench`"),
+        (["mt_bench", "to=y"], "needs a file"),
+        (["mt_bench", "x"], "`duologue import.to` is missing"),
+        (["mt_bench", "nowhere.jsonl", "to=y"], "add `questions=FILE answers=FOLDER`"),
+        (["alpaca_eval", "nowhere.json", "to=y"], "cannot be read"),
+        (["alpaca_eval", "a", "b", "to=y.jsonl"], "questions come from one file"),
+    ],
+)
+def test_mistakes_are_named(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        run_import(arguments)
+    assert said in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_verdict_refers_to_must_be_there(mt, tmp_path):
+    wrong = lines(tmp_path / "wrong.jsonl", [{"question_id": 99, "model_1": "vicuna", "model_2": "llama"}])
+    rest = [f"questions={mt / 'question.jsonl'}", f"answers={mt / 'model_answer'}", f"to={tmp_path / 'run'}"]
+    with pytest.raises(ConfigError, match="line 1: there is no question `99` among the 2"):
+        run_import(["mt_bench", str(wrong), *rest])
+    lines(wrong, [{"question_id": 81, "model_1": "vicuna", "model_2": "gpt"}])
+    with pytest.raises(ConfigError, match="no answer of `gpt` to turn 1 of question `81`"):
+        run_import(["mt_bench", str(wrong), *rest])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(alpaca, tmp_path):
+    with pytest.raises(ConfigError, match="is not empty"):
+        run_import(["alpaca_eval", str(alpaca), f"to={tmp_path}"])
