@@ -44,6 +44,11 @@ COMMANDS: Mapping[str, Command] = {
         "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
         ".evaluation.compare:compare",
     ),
+    "serve": Command(
+        "serve a trained policy as a model of an OpenAI-compatible API",
+        "duologue serve policy=runs/train/latest alias=my-model",
+        ".serving.serve:serve",
+    ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
         "duologue judge-check judge=llm data=pairs.jsonl",
@@ -180,7 +185,7 @@ def _function(target: str) -> Callable[..., object]:
         from .inference.errors import ConfigError
 
         raise ConfigError(
-            f"this command needs the package `{error.name}`: run `pip install 'duologue[train,local]'`"
+            f"this command needs the package `{error.name}`: run `pip install 'duologue[train,local,serve]'`"
         ) from error
 
 

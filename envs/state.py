@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..inference.completion import Completion, Message
 
@@ -25,6 +26,20 @@ class DialogueState:
     draw: int = 0
     proposals: Sequence[Completion] = field(default_factory=tuple)
 
+    @classmethod
+    def of(cls, messages: Sequence[Mapping[str, Any]], draw: int = 0) -> DialogueState:
+        """The state that a request's messages leave: what a deployed policy knows, and all that it knows.
+
+        Args:
+            messages: As the API takes them. Of content in parts the texts count, of no content nothing.
+            draw: Which of several independent answers is to be given.
+        """
+        roles = ["system" if m["role"] == "developer" else str(m["role"]) for m in messages]
+        plain: list[Message] = [
+            {"role": role, "content": _text(m.get("content"))} for role, m in zip(roles, messages, strict=True)
+        ]
+        return cls(plain, roles.count("assistant"), draw)
+
     @property
     def user_message(self) -> str:
         """The latest user turn."""
@@ -34,3 +49,10 @@ class DialogueState:
     def last_reply(self) -> str:
         """The latest assistant turn; empty before the first."""
         return next((m["content"] for m in reversed(self.messages) if m["role"] == "assistant"), "")
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(str(part["text"]) for part in parts if isinstance(part, Mapping) and "text" in part)

@@ -95,6 +95,8 @@ class FakeServer:
         others: Answers of further endpoints by their path: request body to answer, or to an (HTTP status, body) pair.
     """
 
+    handler_cancellation = False  # whether a client that hangs up ends what answers it
+
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: dict[str, str] = {}
@@ -119,7 +121,7 @@ class FakeServer:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_post("/v1/{path}", self._other)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=self.handler_cancellation)
 
         async def start() -> None:
             await self._runner.setup()

@@ -79,6 +79,8 @@ def test_every_contestant_has_a_row_that_its_matches_confirm(first):
             "ties": sum(line["outcome"] == "tie" for line in own),
             "losses": sum(line["outcome"] == "loss" for line in own),
             "failures": 0,
+            "consistency": None,
+            "first_place": None,
         }
     held_out = [scenario.id for scenario in load_scenarios("assistant", "test", 3)]
     assert {line["scenario"] for line in lines} == {*held_out}

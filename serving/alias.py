@@ -1,0 +1,130 @@
+"""A trained policy under a model's name: from the messages of a request to what the frozen model is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..agents.bundle import Bundle
+from ..envs.interfaces.base import ActionInterface, Request
+from ..envs.observation import Observation, Observer
+from ..envs.policies import Policy
+from ..envs.state import DialogueState
+from ..inference.client import InferenceClient
+from ..inference.encoders import Encoder
+from ..inference.endpoint import Endpoint
+
+RequestMessages = Sequence[Mapping[str, Any]]
+"""Messages as the API takes them, with whatever fields they have."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the policy decided for one turn.
+
+    Attributes:
+        action: As the interface has it.
+        described: In a word or two.
+        observation: What the policy saw.
+    """
+
+    action: Any
+    described: str
+    observation: Observation
+
+
+class Alias:
+    """A policy with its frozen model. It keeps no state: a request's messages are all that it goes by.
+
+    The policy acts on the client's loop, in the client's thread: encoders that ask an endpoint live there, and the loop
+    that serves requests never waits for a forward pass.
+
+    Args:
+        name: The model name that clients use.
+        policy: What acts.
+        interface: What its actions mean.
+        encoder: What its observations are made with.
+        endpoint: The frozen model.
+        client: For encoders that call an endpoint, and for its thread.
+        system: The system prompt of requests that have none: the one that the policy was trained with.
+        timeout_s: Seconds that observing and deciding may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        interface: ActionInterface,
+        encoder: Encoder,
+        endpoint: Endpoint,
+        client: InferenceClient,
+        system: str = "",
+        timeout_s: float = 2.0,
+    ) -> None:
+        self.name, self.interface, self.endpoint = name, interface, endpoint
+        self._policy, self._observer, self._client = policy, Observer(encoder, interface), client
+        self._system, self._timeout_s = system, timeout_s
+
+    @classmethod
+    def of(
+        cls, name: str, bundle: Bundle, endpoint: Endpoint, client: InferenceClient, timeout_s: float = 2.0
+    ) -> Alias:
+        """The alias of a bundle."""
+        system = str(bundle.settings["task"]["system"])
+        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, system, timeout_s)
+
+    def messages(self, given: RequestMessages) -> list[Mapping[str, Any]]:
+        """The request's messages, with the policy's own system prompt where they have none."""
+        if not self._system or any(message["role"] in ("system", "developer") for message in given):
+            return list(given)
+        return [{"role": "system", "content": self._system}, *given]
+
+    async def decide(self, state: DialogueState) -> Decision:
+        """Observes a state, with proposals where the interface has two phases, and acts.
+
+        Raises:
+            TimeoutError: If it took too long.
+            Exception: Whatever the encoder or the policy raised.
+        """
+        future = self._client.thread.submit(self._decide(state))
+        return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+
+    async def _decide(self, state: DialogueState) -> Decision:
+        observation = await self._observer.observe(state)
+        action = self._policy.act(observation, (state.draw, state.turn))
+        return Decision(action, self.interface.describe(action), observation)
+
+    def bodies(
+        self, requests: Sequence[Request], state: DialogueState, original: RequestMessages, fields: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The bodies of requests to the frozen model, equal to what rollouts and evaluations send.
+
+        Args:
+            requests: The interface's.
+            state: What they were made from.
+            original: The request's messages, one for each of the state's: what the interface left alone is sent as it was.
+            fields: The request's other fields, which go before the endpoint's sampling defaults.
+        """
+        given = {id(plain): message for plain, message in zip(state.messages, original, strict=True)}
+        own = {
+            name: value
+            for name, value in fields.items()
+            if name not in ("model", "messages", "stream", "stream_options", "n")
+        }
+        made = []
+        for request in requests:
+            index = state.draw * self.interface.requests_per_turn + request.index
+            body = {**self.endpoint.sampling.body(index), **own}
+            if "max_completion_tokens" in own:
+                body.pop("max_tokens", None)
+            if isinstance(own.get("seed"), int):
+                body["seed"] = own["seed"] + index
+            if request.logprobs:
+                body["logprobs"] = True
+                if request.top_logprobs:
+                    body["top_logprobs"] = max(request.top_logprobs, int(own.get("top_logprobs") or 0))
+            messages = [given.get(id(message), message) for message in request.messages]
+            made.append({"model": self.endpoint.model, "messages": messages, **body})
+        return made

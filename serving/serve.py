@@ -1,0 +1,171 @@
+"""`duologue serve`: trained policies behind an OpenAI-compatible API.
+
+duologue serve policy=runs/train/latest alias=my-model
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from rich.console import Console
+
+from ..agents.bundle import load_bundle
+from ..inference.client import InferenceClient
+from ..inference.endpoint import Endpoint
+from ..inference.errors import ConfigError
+from ..inference.settings import construct
+from .alias import Alias
+from .app import Limits, build_app
+from .completions import Service
+from .upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of a server.
+
+    Attributes:
+        policy: The bundle's folder.
+        alias: The model name under which it is served.
+        upstream: Settings of the frozen model's endpoint that differ from those of the training.
+        aliases: Further ones: name to ``policy``, ``upstream`` and ``trusted``.
+        trusted: Whether the bundle may name code outside the package, see `load_bundle`.
+        host: The address to listen on.
+        port: The port; 0 for a free one.
+        keys_env: Name of the variable that holds the keys which clients must send, separated by commas.
+        decision_timeout_s: Seconds that observing and deciding may take before the frozen model answers alone.
+        drain_s: Seconds that requests under way get after SIGTERM.
+        max_choices: ``n`` of a request, at most.
+        limits: See `Limits`.
+    """
+
+    policy: str
+    alias: str
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, Any] = field(default_factory=dict)
+    trusted: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys_env: str | None = "DUOLOGUE_KEYS"
+    decision_timeout_s: float = 2.0
+    drain_s: int = 30
+    max_choices: int = 8
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.alias.strip():
+            raise ValueError("`alias` must be a model name, not empty")
+        if self.alias in self.aliases:
+            raise ValueError(f"`aliases` holds `{self.alias}`, which `alias` names already")
+        if not 0 <= self.port < 2**16:
+            raise ValueError(f"`port` must lie in 0 to 65535, not {self.port}")
+        if self.decision_timeout_s <= 0:
+            raise ValueError(f"`decision_timeout_s` must be above 0, not {self.decision_timeout_s}")
+
+    def keys(self) -> list[str]:
+        """The keys that clients must send; none are needed where only this machine can ask.
+
+        Raises:
+            ConfigError: If there are none and others could ask, too.
+        """
+        held = os.environ.get(self.keys_env, "") if self.keys_env else ""
+        keys = [key.strip() for key in held.split(",") if key.strip()]
+        if not keys and not _loopback(self.host):
+            raise ConfigError(
+                f"`host={self.host}` lets others ask, and no keys are set: `export {self.keys_env or 'DUOLOGUE_KEYS'}=…` "
+                "(several are separated by commas), or listen on 127.0.0.1"
+            )
+        return keys
+
+
+def serve(config: Mapping[str, Any], folder: Path) -> None:
+    """Serves until SIGINT or SIGTERM; requests under way are then answered.
+
+    Args:
+        config: The resolved configuration.
+        folder: Not used: a server leaves nothing.
+
+    Raises:
+        ConfigError: If a value is refused, a bundle cannot be loaded, or the address cannot be had.
+    """
+    settings = construct(Settings, config, "serve")
+    limits = construct(Limits, {**settings.limits, "keys": settings.keys()}, "limits")
+    client = InferenceClient()
+    try:
+        service = make_service(settings, client)
+        listener = _listen(settings.host, settings.port)
+        host, port = listener.getsockname()[:2]
+        _announce(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", bool(limits.keys))
+        options: dict[str, Any] = {
+            "log_config": None,
+            "access_log": False,
+            "timeout_graceful_shutdown": settings.drain_s,
+        }
+        uvicorn.Server(uvicorn.Config(build_app(service, limits), **options)).run(sockets=[listener])
+    finally:
+        client.close()
+
+
+def make_service(settings: Settings, client: InferenceClient) -> Service:
+    """Loads the bundles.
+
+    Raises:
+        ConfigError: If one cannot be loaded, or an endpoint's setting is refused.
+    """
+    first = {"policy": settings.policy, "upstream": settings.upstream, "trusted": settings.trusted}
+    aliases, upstreams = {}, {}
+    for name, values in {settings.alias: first, **settings.aliases}.items():
+        where = f"aliases.{name}"
+        if not isinstance(values, Mapping) or not values.get("policy"):
+            raise ConfigError(f"`{where}` must hold `policy`, a bundle's folder, not {values!r}")
+        if unknown := set(values) - {"policy", "upstream", "trusted"}:
+            raise ConfigError(f"`{where}.{min(unknown)}` is not a setting: known: `policy`, `upstream`, `trusted`")
+        bundle = load_bundle(Path(values["policy"]).expanduser(), client, trusted=bool(values.get("trusted")))
+        endpoint = Endpoint.from_settings(
+            {**bundle.settings["assistant"], **(values.get("upstream") or {})}, "upstream"
+        )
+        endpoint.api_key()  # a missing key must show now, not at the first request
+        aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
+        upstreams[name] = Upstream(endpoint)
+    return Service(aliases, upstreams, max_choices=settings.max_choices)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror}): choose another `port`, or 0") from error
+    return listener
+
+
+def _announce(service: Service, url: str, with_keys: bool) -> None:
+    """What a stranger needs to use it."""
+    console = Console()
+    names: Sequence[str] = [*service.aliases, *service.base_models]
+    lines = [
+        f"Serving {', '.join(names)} at {url}",
+        f'  curl {url}/chat/completions -H "Content-Type: application/json" \\',
+    ]
+    lines += ['    -H "Authorization: Bearer $KEY" \\'] if with_keys else []
+    lines += [f'    -d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'']
+    lines += ["Metrics are at /metrics; Ctrl-C or SIGTERM ends it when the requests under way are answered."]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
