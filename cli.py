@@ -49,6 +49,11 @@ COMMANDS: Mapping[str, Command] = {
         "duologue serve policy=runs/train/latest alias=my-model",
         ".serving.serve:serve",
     ),
+    "chat": Command(
+        "talk to a trained policy, and see what it does and why",
+        "duologue chat policy=runs/train/latest compare=true",
+        ".serving.chat:chat",
+    ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
         "duologue judge-check judge=llm data=pairs.jsonl",

@@ -98,6 +98,7 @@ class Service:
         completion = merge(
             [chosen for chosen, _, _ in drawn], [r for _, asked, _ in drawn for r in asked], bool(body.get("logprobs"))
         )
+        completion["model"] = alias.name
         headers = _told(alias, [decision for _, _, decision in drawn])
         if not body.get("stream"):
             return Response(msgspec.json.encode(completion), 200, headers, "application/json")
