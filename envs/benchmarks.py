@@ -31,7 +31,8 @@ def benchmark_scenarios(path: Path, split: Split = "test") -> list[Scenario]:
 
     Args:
         path: AlpacaEval's JSON list of ``instruction``; MT-Bench's or Arena-Hard's ``question.jsonl``, whose lines have
-            ``question_id`` or ``uid``, and ``turns`` or ``prompt``.
+            ``question_id`` or ``uid``, and ``turns`` or ``prompt``; or what `/v1/feedback` kept, where a reply with the score 1
+            becomes the reference.
         split: Of which split they shall be.
 
     Returns:
@@ -49,6 +50,13 @@ def benchmark_scenarios(path: Path, split: Split = "test") -> list[Scenario]:
                 continue
             asked.add(record["instruction"])
             name, user = str(len(found) + 1), (record["instruction"],)
+        elif isinstance(record.get("reply"), str) and (said := _said(record.get("messages"))):
+            if "\n".join(said) in asked:
+                continue
+            asked.add("\n".join(said))
+            liked = record["reply"] if record.get("score") == 1 else None
+            found[str(len(found) + 1)] = Scenario(str(len(found) + 1), split, said, reference=liked)
+            continue
         else:
             own = question_id(record)
             prompt = record.get("prompt")
@@ -65,6 +73,12 @@ def benchmark_scenarios(path: Path, split: Split = "test") -> list[Scenario]:
         reference = references[-1] if len(references) == len(user) else None
         found[name] = Scenario(name, split, user, reference=reference, tags=tuple(tags))
     return list(found.values())
+
+
+def _said(messages: object) -> tuple[str, ...]:
+    """The user's turns of a dialogue."""
+    listed = messages if isinstance(messages, list) else []
+    return texts([m.get("content") for m in listed if isinstance(m, Mapping) and m.get("role") == "user"])
 
 
 def write_scenarios(scenarios: list[Scenario], path: Path) -> None:

@@ -31,7 +31,7 @@ from .verdict_files import KINDS, Judged, read_verdicts
 IMPORT = """\
 usage: duologue import FORMAT FILE… to=OUT [questions=FILE] [answers=FOLDER] [baseline=NAME]
 
-  FORMAT is alpaca_eval, mt_bench or arena_hard.
+  FORMAT is alpaca_eval, mt_bench or arena_hard; or feedback, what `duologue serve feedback=…` kept.
   to=OUT.jsonl   FILE holds questions: they are written as scenarios for env.scenarios= and prompts=
   to=FOLDER      FILE… hold verdicts: they become a run folder with its report. Verdicts of mt_bench and arena_hard need
                  questions= and answers= (a folder of <model>.jsonl); older ones of arena_hard also baseline="""
@@ -70,8 +70,8 @@ def run_import(arguments: Sequence[str]) -> None:
         print(IMPORT)  # noqa: T201
         return
     kind, *files = words
-    if kind not in KINDS:
-        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, KINDS)}")
+    if kind not in (*KINDS, "feedback"):
+        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, [*KINDS, 'feedback'])}")
     options = construct(ImportOptions, values, "duologue import")
     if not files:
         raise ConfigError("`duologue import FORMAT FILE… to=OUT` needs a file to read")
@@ -84,6 +84,10 @@ def run_import(arguments: Sequence[str]) -> None:
         write_scenarios(scenarios, Path(options.to))
         _say(f"{len(scenarios):,} scenarios written to {options.to}")
         return
+    if kind == "feedback":
+        raise ConfigError(
+            "feedback holds no verdicts on pairs: give `to=scenarios.jsonl`, or `duologue judge-check data=…`"
+        )
     questions, answers = (None if path is None else Path(path) for path in (options.questions, options.answers))
     _keep(read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline), kind, options)
 

@@ -81,6 +81,13 @@ class Alias:
             return list(given)
         return [{"role": "system", "content": self._system}, *given]
 
+    def plain(self, original: RequestMessages, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body that asks the frozen model alone, with the sampling of the training where the request has none."""
+        defaults = self.endpoint.sampling.body(0)
+        if "max_completion_tokens" in body:
+            defaults.pop("max_tokens", None)
+        return {**defaults, **body, "model": self.endpoint.model, "messages": list(original)}
+
     async def decide(self, state: DialogueState) -> Decision:
         """Observes a state, with proposals where the interface has two phases, and acts.
 

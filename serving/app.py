@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from .completions import Service, checked, forward
+from .feedback import Feedback
 from .problem import ClientGone, Problem
 
 
@@ -133,13 +134,13 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def build_app(service: Service, limits: Limits | None = None, extra: Sequence[Route] = ()) -> Starlette:
+def build_app(service: Service, limits: Limits | None = None, feedback: Feedback | None = None) -> Starlette:
     """The ASGI application.
 
     Args:
         service: What answers.
         limits: What is taken on.
-        extra: Further routes.
+        feedback: Keeps what people thought of answers; None for no such route.
     """
     door = _Door(service, limits or Limits())
     started = int(time.time())
@@ -158,6 +159,10 @@ def build_app(service: Service, limits: Limits | None = None, extra: Sequence[Ro
             return await forward(upstream, "/embeddings", body)
 
         return await door(request, handle)
+
+    async def rated(request: Request) -> Response:
+        assert feedback is not None
+        return await door(request, feedback.add)
 
     async def models(request: Request) -> Response:
         try:
@@ -181,6 +186,8 @@ def build_app(service: Service, limits: Limits | None = None, extra: Sequence[Ro
         app.state.ready = True
         yield
         app.state.ready = False
+        if service.watch is not None:
+            await service.watch.aclose()
         await asyncio.gather(*(upstream.aclose() for upstream in service.upstreams.values()))
 
     async def ready(request: Request) -> Response:
@@ -194,7 +201,7 @@ def build_app(service: Service, limits: Limits | None = None, extra: Sequence[Ro
         Route("/metrics", metrics),
         Route("/healthz", healthy),
         Route("/readyz", ready),
-        *extra,
+        *([Route("/v1/feedback", rated, methods=["POST"])] if feedback is not None else []),
     ]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _unknown, 405: _unknown, 500: _broken})
 

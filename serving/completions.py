@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from .candidates import events, merge
 from .metrics import Metrics
 from .problem import Problem
 from .upstream import Reply, Upstream, passed
+from .watch import Watch, share_of, streamed_text
 
 _LOG = logging.getLogger("duologue.serving")
 
@@ -35,12 +36,16 @@ class Service:
         upstreams: The frozen models' servers by alias.
         metrics: What is counted.
         max_choices: ``n`` of a request, at most.
+        canary: Share of the dialogues that the frozen model answers instead of the policy.
+        watch: Compares a share of the replies with the frozen model's own.
     """
 
     aliases: Mapping[str, Alias]
     upstreams: Mapping[str, Upstream]
     metrics: Metrics = field(default_factory=Metrics)
     max_choices: int = 8
+    canary: float = 0.0
+    watch: Watch | None = None
 
     @property
     def base_models(self) -> dict[str, Upstream]:
@@ -67,6 +72,15 @@ class Service:
 
     async def _by_policy(self, alias: Alias, body: Mapping[str, Any]) -> Response:
         original = alias.messages(body["messages"])
+        if share_of(original, "canary") < self.canary:
+            self.metrics.canaries.labels(alias.name).inc()
+            return await self._plain(alias, original, body, {"x-duologue-canary": "true"})
+        response = await self._act(alias, original, body)
+        if self.watch is not None and response.status_code == 200 and self.watch.wants(original):
+            self._shadow(self.watch, alias, original, body, response)
+        return response
+
+    async def _act(self, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any]) -> Response:
         upstream = self.upstreams[alias.name]
         try:
             if alias.interface.two_phase:
@@ -78,9 +92,40 @@ class Service:
         except Problem:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a policy, an encoder or an interface does)
-            return await self._fall_back(alias, upstream, original, body, error)
+            reason = (
+                "upstream"
+                if isinstance(error, _Refused)
+                else "timeout"
+                if isinstance(error, TimeoutError)
+                else "policy"
+            )
+            _LOG.warning("%s: the policy could not act (%s: %s)", alias.name, type(error).__name__, error)
+            self.metrics.fallbacks.labels(alias.name, reason).inc()
+            return await self._plain(alias, original, body, {"x-duologue-fallback": reason})
         kept = {name: body[name] for name in ("stream", "stream_options", "n") if name in body}
         return await forward(upstream, "/chat/completions", {**asked, **kept}, _told(alias, [decision]))
+
+    async def _plain(
+        self, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Response:
+        """The frozen model answers alone."""
+        told = {"x-duologue-alias": quote(alias.name), **headers}
+        return await forward(self.upstreams[alias.name], "/chat/completions", alias.plain(original, body), told)
+
+    def _shadow(
+        self, watch: Watch, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], response: Response
+    ) -> None:
+        """Has the reply compared once it was sent; a stream is heard out first."""
+        upstream = self.upstreams[alias.name]
+        rest = {name: value for name, value in body.items() if name not in ("stream", "stream_options", "n")}
+        plain = alias.plain(original, rest)
+        if isinstance(response, StreamingResponse):
+            response.body_iterator = _overheard(
+                response.body_iterator, lambda said: watch.compare(alias.name, upstream, plain, streamed_text(said))
+            )
+            return
+        message = msgspec.json.decode(bytes(response.body))["choices"][0]["message"]
+        watch.compare(alias.name, upstream, plain, message.get("content") or "")
 
     async def _decide(self, alias: Alias, state: DialogueState) -> Decision:
         began = time.perf_counter()
@@ -118,27 +163,6 @@ class Service:
         decision = await self._decide(alias, state)
         chosen = alias.interface.reply(decision.action, state, [])
         return replies[next(i for i, proposal in enumerate(state.proposals) if proposal is chosen)], replies, decision
-
-    async def _fall_back(
-        self,
-        alias: Alias,
-        upstream: Upstream,
-        original: list[Mapping[str, Any]],
-        body: Mapping[str, Any],
-        error: Exception,
-    ) -> Response:
-        """The frozen model answers alone; the header and a counter say why."""
-        reason = (
-            "upstream" if isinstance(error, _Refused) else "timeout" if isinstance(error, TimeoutError) else "policy"
-        )
-        _LOG.warning("%s: the policy could not act (%s: %s)", alias.name, type(error).__name__, error)
-        self.metrics.fallbacks.labels(alias.name, reason).inc()
-        defaults = {name: value for name, value in alias.endpoint.sampling.body(0).items() if name not in body}
-        if "max_completion_tokens" in body:
-            defaults.pop("max_tokens", None)
-        plain = {**defaults, **body, "model": alias.endpoint.model, "messages": original}
-        headers = {"x-duologue-alias": quote(alias.name), "x-duologue-fallback": reason}
-        return await forward(upstream, "/chat/completions", plain, headers)
 
 
 class _Refused(Exception):
@@ -193,6 +217,18 @@ async def forward(
                 yield b"data: " + msgspec.json.encode(problem) + b"\n\n"
 
     return StreamingResponse(chunks(), 200, {**passed(response), **own})
+
+
+async def _overheard(parts: Any, tell: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+    """Hands a stream on, and tells what was in it if it came to its end."""
+    heard = []
+    try:
+        async for part in parts:
+            heard.append(part)
+            yield part
+    finally:
+        await parts.aclose()
+    tell(b"".join(heard))
 
 
 async def _each(parts: Any) -> AsyncIterator[bytes]:

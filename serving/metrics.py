@@ -34,3 +34,18 @@ class Metrics:
             "duologue_decision_seconds", "Observing and deciding", ["model"], buckets=_SECONDS, registry=registry
         )
         self.clients_gone = Counter("duologue_clients_gone", "Requests whose client hung up", registry=registry)
+        self.canaries = Counter(
+            "duologue_canaries", "Requests that the frozen model answered for comparison", ["model"], registry=registry
+        )
+        self.shadows = Counter(
+            "duologue_shadow_matches",
+            "Comparisons with the frozen model, by result",
+            ["model", "result"],
+            registry=registry,
+        )
+        self.win_rate = Gauge(
+            "duologue_shadow_win_rate",
+            "Against the frozen model: rate, low and high of its 95% interval",
+            ["model", "bound"],
+            registry=registry,
+        )

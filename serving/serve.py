@@ -21,10 +21,14 @@ from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError
 from ..inference.settings import construct
+from ..plugins.judge import JudgeContext
+from ..plugins.manager import plugins
 from .alias import Alias
 from .app import Limits, build_app
 from .completions import Service
+from .feedback import Feedback
 from .upstream import Upstream
+from .watch import Watch
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Settings:
         drain_s: Seconds that requests under way get after SIGTERM.
         max_choices: ``n`` of a request, at most.
         limits: See `Limits`.
+        canary: Share of the dialogues that the frozen model answers instead of the policy.
+        shadow: Share of the replies that are compared with the frozen model's own, off the request's path.
+        judge: Who compares them.
+        inference: The judge's endpoint as ``judge``, if it asks one; None for the frozen model's.
+        feedback: The file that `/v1/feedback` adds to; None for no such route.
     """
 
     policy: str
@@ -58,6 +67,11 @@ class Settings:
     drain_s: int = 30
     max_choices: int = 8
     limits: Mapping[str, Any] = field(default_factory=dict)
+    canary: float = 0.0
+    shadow: float = 0.0
+    judge: Mapping[str, Any] | None = None
+    inference: Mapping[str, Any] = field(default_factory=dict)
+    feedback: str | None = None
 
     def __post_init__(self) -> None:
         if not self.alias.strip():
@@ -66,6 +80,11 @@ class Settings:
             raise ValueError(f"`aliases` holds `{self.alias}`, which `alias` names already")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"`port` must lie in 0 to 65535, not {self.port}")
+        for name in ("canary", "shadow"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be a share from 0 to 1, not {getattr(self, name)}")
+        if self.shadow and not self.judge:
+            raise ValueError("`shadow` needs a judge: add `judge=pairwise`")
         if self.decision_timeout_s <= 0:
             raise ValueError(f"`decision_timeout_s` must be above 0, not {self.decision_timeout_s}")
 
@@ -100,6 +119,7 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         service = make_service(settings, client)
+        feedback = None if settings.feedback is None else Feedback(Path(settings.feedback).expanduser())
         listener = _listen(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
         _announce(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", bool(limits.keys))
@@ -108,7 +128,7 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
             "access_log": False,
             "timeout_graceful_shutdown": settings.drain_s,
         }
-        uvicorn.Server(uvicorn.Config(build_app(service, limits), **options)).run(sockets=[listener])
+        uvicorn.Server(uvicorn.Config(build_app(service, limits, feedback), **options)).run(sockets=[listener])
     finally:
         client.close()
 
@@ -134,7 +154,14 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
         endpoint.api_key()  # a missing key must show now, not at the first request
         aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
         upstreams[name] = Upstream(endpoint)
-    return Service(aliases, upstreams, max_choices=settings.max_choices)
+    service = Service(aliases, upstreams, max_choices=settings.max_choices, canary=settings.canary)
+    if settings.shadow:
+        asked = settings.inference.get("judge")
+        judges = {"judge": Endpoint.from_settings(asked, "inference.judge")} if asked else {}
+        context = JudgeContext(client, {"assistant": upstreams[settings.alias].endpoint, **judges})
+        judge = plugins().build(settings.judge or {}, "judge", context)
+        service.watch = Watch(judge, settings.shadow, client, service.metrics)
+    return service
 
 
 def _loopback(host: str) -> bool:

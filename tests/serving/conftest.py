@@ -116,9 +116,9 @@ def bundled(make_task, tmp_path, client) -> Callable[..., Any]:
 class Running:
     """The policy's server, in a thread of its own."""
 
-    def __init__(self, service: Service, limits: Limits | None = None) -> None:
+    def __init__(self, service: Service, limits: Limits | None = None, feedback: Any = None) -> None:
         self.service = service
-        config = uvicorn.Config(build_app(service, limits), port=0, log_config=None, access_log=False)
+        config = uvicorn.Config(build_app(service, limits, feedback), port=0, log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
