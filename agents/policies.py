@@ -41,5 +41,6 @@ class TorchPolicy:
         return [part.probs[0].cpu().numpy() for part in parts]
 
     def _distribution(self, observation: Observation) -> Any:
-        batch = {name: th.as_tensor(rows[None], device=self.network.device) for name, rows in observation.items()}
+        device = self.network.device  # it looks through all parameters
+        batch = {name: th.as_tensor(rows[None], device=device) for name, rows in observation.items()}
         return self.network.get_distribution(batch)

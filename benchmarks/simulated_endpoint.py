@@ -31,7 +31,7 @@ class Behaviour:
 
     Attributes:
         latency: ``none``, ``constant`` or ``lognormal``.
-        mean_s: Mean latency in seconds.
+        mean_s: Mean latency in seconds; of a stream the pause between two events, of which there are ``tokens``.
         sigma: Standard deviation of the latency's logarithm.
         seed: Decides latencies, errors and the wording of the answers.
         share_429: Share of requests that are told to come back later; likewise the next two.

@@ -133,6 +133,17 @@ def _http(status: int, body: bytes, headers: bytes = b"") -> bytes:
     return head % (status, headers, len(body)) + body
 
 
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_EVENT = _chunk(
+    b'data: {"id":"chatcmpl-simulated","object":"chat.completion.chunk","created":1750000000,"model":"simulated",'
+    b'"choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'
+)
+
+
 class _Connection(asyncio.Protocol):
     """One request at a time; what is sent ahead waits in the buffer, so that answers keep their order."""
 
@@ -164,6 +175,12 @@ class _Connection(asyncio.Protocol):
         if not path.endswith(b"/chat/completions"):
             self._transport.write(self._server.plain(method, path))
             return True
+        if b'"stream":true' in buffer[end:stop] or b'"stream": true' in buffer[end:stop]:
+            self._busy = True
+            self._server.count += 1
+            self._transport.write(_STREAM_HEAD)
+            self._stream(0)
+            return True
         delay, answer = self._server.answer(buffer[end:stop])
         if delay > 0:
             self._busy = True
@@ -171,6 +188,18 @@ class _Connection(asyncio.Protocol):
         else:
             self._send(answer)
         return True
+
+    def _stream(self, sent: int) -> None:
+        """One event after another; the last one ends the stream."""
+        if self._transport.is_closing():
+            return
+        if sent == self._server.behaviour.tokens:
+            self._transport.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+            self._busy = False
+            self.data_received(b"")
+            return
+        self._transport.write(_EVENT)
+        self._loop.call_later(self._server.behaviour.mean_s, self._stream, sent + 1)
 
     def _send_late(self, answer: bytes | None) -> None:
         self._busy = False

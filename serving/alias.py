@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..agents.bundle import Bundle
+from ..agents.policies import TorchPolicy
 from ..envs.interfaces.base import ActionInterface, Request
 from ..envs.observation import Observation, Observer
 from ..envs.policies import Policy
@@ -15,6 +16,9 @@ from ..envs.state import DialogueState
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder
 from ..inference.endpoint import Endpoint
+
+_QUICK = ("hashing", "static")
+"""Encoders that compute in microseconds, and ask nobody."""
 
 RequestMessages = Sequence[Mapping[str, Any]]
 """Messages as the API takes them, with whatever fields they have."""
@@ -38,8 +42,9 @@ class Decision:
 class Alias:
     """A policy with its frozen model. It keeps no state: a request's messages are all that it goes by.
 
-    The policy acts on the client's loop, in the client's thread: encoders that ask an endpoint live there, and the loop
-    that serves requests never waits for a forward pass.
+    A network with an encoder that computes in microseconds decides on the loop that serves requests: another thread would wait
+    milliseconds for the interpreter. All others decide on the client's loop, in the client's thread, so that nobody waits for
+    them, and a timeout can be kept.
 
     Args:
         name: The model name that clients use.
@@ -66,6 +71,7 @@ class Alias:
         self.name, self.interface, self.endpoint = name, interface, endpoint
         self._policy, self._observer, self._client = policy, Observer(encoder, interface), client
         self._system, self._timeout_s = system, timeout_s
+        self._at_once = isinstance(policy, TorchPolicy) and encoder.settings["name"] in _QUICK
 
     @classmethod
     def of(
@@ -95,6 +101,8 @@ class Alias:
             TimeoutError: If it took too long.
             Exception: Whatever the encoder or the policy raised.
         """
+        if self._at_once:
+            return await self._decide(state)
         future = self._client.thread.submit(self._decide(state))
         return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Settings:
     """
 
     policy: str
-    upstream: Mapping[str, Any] = field(default_factory=dict)
+    upstream: Mapping[str, Any] | None = None
     trusted: bool = False
     compare: bool = False
     why: bool = True
@@ -147,7 +147,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         bundle = load_bundle(Path(settings.policy).expanduser(), client, trusted=settings.trusted)
-        endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **settings.upstream}, "upstream")
+        endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
         endpoint.api_key()
         console = Console()
         console.print(

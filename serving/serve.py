@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch as th
 import uvicorn
 from rich.console import Console
 
@@ -57,7 +59,7 @@ class Settings:
 
     policy: str
     alias: str
-    upstream: Mapping[str, Any] = field(default_factory=dict)
+    upstream: Mapping[str, Any] | None = None
     aliases: Mapping[str, Any] = field(default_factory=dict)
     trusted: bool = False
     host: str = "127.0.0.1"
@@ -115,6 +117,7 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
         ConfigError: If a value is refused, a bundle cannot be loaded, or the address cannot be had.
     """
     settings = construct(Settings, config, "serve")
+    th.set_num_threads(1)  # a decision is a small product: several threads only wait for each other
     limits = construct(Limits, {**settings.limits, "keys": settings.keys()}, "limits")
     client = InferenceClient()
     try:
@@ -128,6 +131,8 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
             "access_log": False,
             "timeout_graceful_shutdown": settings.drain_s,
         }
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has drained: that is the end
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(uvicorn.Config(build_app(service, limits, feedback), **options)).run(sockets=[listener])
     finally:
         client.close()
