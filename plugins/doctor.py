@@ -10,7 +10,6 @@ import importlib.util
 import platform
 import re
 import shutil
-import sqlite3
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
@@ -162,13 +161,13 @@ def cassette_state(cassette: Cassette) -> Finding:
     """Whether the answers that were paid for can be read."""
     if cassette.mode == "off":
         return Finding("cassette", "ok", "off: every answer is paid for anew")
-    if not cassette.path.exists():
+    if cassette.place is cassette.path and not cassette.path.exists():
         return Finding("cassette", "ok", f"{cassette.path} will be made")
     try:
-        text = f"{len(cassette):,} answers, {cassette.path.stat().st_size / 1e6:,.1f} MB in {cassette.path}"
-        return Finding("cassette", "ok", text)
-    except (CassetteError, sqlite3.Error) as error:
-        return Finding("cassette", "wrong", f"{cassette.path} is damaged", str(error))
+        size = f", {cassette.path.stat().st_size / 1e6:,.1f} MB" if cassette.path.exists() else ""
+        return Finding("cassette", "ok", f"{len(cassette):,} answers{size} in {cassette.place}")
+    except CassetteError as error:
+        return Finding("cassette", "wrong", f"{cassette.place} cannot be used", str(error))
     finally:
         cassette.close()
 
