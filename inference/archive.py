@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .cassette import Cassette, broken, pack, unpack
+from .cassette import Cassette
 from .errors import ConfigError
+from .packing import pack, unpack
+from .sqlite_answers import broken
 
 
 @dataclass

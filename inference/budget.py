@@ -62,12 +62,23 @@ class Amount:
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    """The configuration's part ``inference.budget``."""
+    """The configuration's part ``inference.budget``.
+
+    Attributes:
+        requests: See `Limits`, as the next two.
+        tokens: Likewise.
+        usd: Likewise.
+        roles: Limits of single roles.
+        shared: Where all workers of a sweep book together: a SQLite file, or ``postgresql://user@host/database``.
+        scope: Whose limits these are, where one database serves several sweeps.
+    """
 
     requests: int | None = None
     tokens: int | None = None
     usd: float | None = None
     roles: Mapping[str, Any] = field(default_factory=dict)
+    shared: str | None = None
+    scope: str = ""
 
 
 class Budget:
@@ -107,7 +118,16 @@ class Budget:
         roles = {
             role: construct(Limits, own or {}, f"{where}.roles.{role}") for role, own in (values.roles or {}).items()
         }
-        return cls(construct(Limits, limits, where), roles)
+        whole = construct(Limits, limits, where)
+        if values.shared and (whole.any or any(own.any for own in roles.values())):
+            from .pot import Pot
+            from .shared_budget import SharedBudget
+
+            return SharedBudget(Pot(values.shared, values.scope), whole, roles)
+        return cls(whole, roles)
+
+    def close(self) -> None:
+        """Frees what it holds."""
 
     @property
     def limited(self) -> bool:
@@ -131,9 +151,9 @@ class Budget:
         Raises:
             BudgetSpent: If it does not fit, and nothing is set aside that could come back.
         """
-        while (reason := self._over(role, amount)) is not None:
+        while (reason := self._over(role, amount, self.spent)) is not None:
             if not self._open.total():
-                raise BudgetSpent(self._worded(role, reason))
+                raise BudgetSpent(self._worded(role, reason, self.total))
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
             await future
@@ -153,18 +173,19 @@ class Budget:
         self.spent[role] = self.spent.get(role, Amount()) + amount
         self.on_change()
 
-    def _over(self, role: str, amount: Amount) -> str | None:
-        if (reason := (self.total + amount).over(self.limits)) is not None:
+    def _over(self, role: str, amount: Amount, spent: Mapping[str, Amount]) -> str | None:
+        total = sum(spent.values(), Amount())
+        if (reason := (total + amount).over(self.limits)) is not None:
             return f"inference.budget.{reason}"
         own = self.roles.get(role)
-        if own is None or (reason := (self.spent.get(role, Amount()) + amount).over(own)) is None:
+        if own is None or (reason := (spent.get(role, Amount()) + amount).over(own)) is None:
             return None
         return f"inference.budget.roles.{role}.{reason}"
 
-    def _worded(self, role: str, reason: str) -> str:
-        total = self.total
+    @staticmethod
+    def _worded(role: str, reason: str, total: Amount, whose: str = "") -> str:
         return (
-            f"the budget is spent: the next request of the {role} might exceed `{reason}`. Spent so far: "
+            f"the budget is spent: the next request of the {role} might exceed `{reason}`. Spent so far{whose}: "
             f"{total.requests:,} requests, {total.tokens:,} tokens, ${total.usd:.4f}"
         )
 

@@ -1,6 +1,6 @@
 """A content-addressed store of every request and its answer: what was paid for once is never paid for again.
 
-SQLite in WAL mode, append-only, safe for many processes. An answer counts as kept once its commit has returned, and
+Append-only, safe for many processes: a SQLite file on one machine, a PostgreSQL database for several. An answer counts as kept once its commit has returned, and
 `Cassette.keep` returns no sooner, so a process killed at any point loses nothing that its caller had seen.
 """
 
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
 from .errors import CassetteError, CassetteMiss, ConfigError
+from .packing import pack, unpack
+from .postgres import PostgresAnswers, is_address
+from .sqlite_answers import Row, SQLiteAnswers, broken
 
 Mode = Literal["record", "replay", "off"]
 """record: reuse what is there, pay for what is not. replay: a miss is an error. off: neither read nor written."""
@@ -28,44 +30,31 @@ Mode = Literal["record", "replay", "off"]
 KEY_VERSION = 1
 """Raised when the meaning of a key changes, so that old answers are not taken for new ones."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
-  key BLOB PRIMARY KEY, request BLOB NOT NULL, body BLOB NOT NULL, latency_s REAL NOT NULL, created REAL NOT NULL
-) WITHOUT ROWID
-"""
-
-
 _GATHER_S = 0.004
 """Where answers come thick, so long is waited for more that can share a commit and the way to the writer's thread."""
 
-_ROWS = 64
-"""Answers in one statement, at most."""
 
-_SMALL = 4096
-"""Bytes of a text that is not worth compressing."""
+class Answers(Protocol):
+    """Where answers are kept: packed, by key. Reading and writing happen in different threads.
 
-_PLAIN = b"{"
-"""How a text begins that is stored as it is; nothing compressed begins so."""
-
-
-def pack(text: bytes) -> bytes:
-    """A text as it is stored: compressed if it is long, with a checksum in either case."""
-    if len(text) < _SMALL and text.startswith(_PLAIN):
-        return text + zlib.crc32(text).to_bytes(4, "big")
-    return zlib.compress(text, 1)
-
-
-def unpack(stored: bytes) -> bytes:
-    """The inverse of `pack`.
-
-    Raises:
-        zlib.error: If it is damaged.
+    Every method raises `CassetteError` if the place cannot be used.
     """
-    if not stored.startswith(_PLAIN):
-        return zlib.decompress(stored)
-    if zlib.crc32(stored[:-4]).to_bytes(4, "big") != stored[-4:]:
-        raise zlib.error("the checksum does not fit")
-    return stored[:-4]
+
+    def find(self, key: bytes) -> tuple[bytes, float] | None:
+        """The packed body and its seconds; None if there is none."""
+        ...
+
+    def add(self, rows: Sequence[Row]) -> int:
+        """Commits the rows whose keys are not there; returns how many those were."""
+        ...
+
+    def count(self) -> int:
+        """The number of answers."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is open; using it again opens it again."""
+        ...
 
 
 class Recorded(NamedTuple):
@@ -80,7 +69,7 @@ class _Batch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.rows: list[tuple[bytes, bytes, bytes, float, float]] = []
+        self.rows: list[Row] = []
         self.earlier: dict[bytes, Recorded] = {}
         self.error: CassetteError | None = None
         self.over = asyncio.Event()
@@ -90,7 +79,8 @@ class Cassette:
     """Requests and answers by content.
 
     Args:
-        path: The SQLite file; made, with its folder, when first needed.
+        path: The SQLite file; made, with its folder, when first needed. Or a PostgreSQL database that workers on several
+            machines share, as ``postgresql://user@host/database``.
         mode: See `Mode`.
 
     Raises:
@@ -100,10 +90,10 @@ class Cassette:
     def __init__(self, path: str | Path = ".cache/cassette.sqlite", mode: Mode = "record") -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"`inference.cassette.mode` must be one of {', '.join(get_args(Mode))}, not `{mode}`")
-        self.path = Path(path).expanduser()
         self.mode: Mode = mode
-        self._reader = _Connection(self.path)
-        self._writing = _Connection(self.path)  # another one, so that no reader waits for a commit
+        self.path = Path(path).expanduser()
+        self.place: Path | str = str(path) if is_address(path) else self.path
+        self._answers: Answers = PostgresAnswers(str(path)) if is_address(path) else SQLiteAnswers(self.path)
         self._gather = threading.Lock()
         self._pending: _Batch | None = None
         self._crowded = False
@@ -134,16 +124,14 @@ class Cassette:
         """
         if self.mode == "off":
             return None
-        try:
-            with self._reader as connection:
-                row = connection.execute("SELECT body, latency_s FROM answers WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                return Recorded(unpack(row[0]), row[1])
-        except (sqlite3.Error, zlib.error) as error:
-            raise broken(self.path, "read", error) from error
+        if (found := self._answers.find(key)) is not None:
+            try:
+                return Recorded(unpack(found[0]), found[1])
+            except zlib.error as error:
+                raise broken(self.place, "read", error) from error
         if self.mode == "replay":
             raise CassetteMiss(
-                f"{self.path} holds no answer for a request of this run, and `inference.cassette.mode=replay` forbids "
+                f"{self.place} holds no answer for a request of this run, and `inference.cassette.mode=replay` forbids "
                 "asking. Set `inference.cassette.mode=record` to pay for what is missing"
             )
         return None
@@ -181,9 +169,6 @@ class Cassette:
         self._crowded = len(batch.rows) > 1
         try:
             self._write(batch)
-        except (sqlite3.Error, OSError) as error:
-            batch.error = broken(self.path, "written", error)
-            batch.error.__cause__ = error
         except CassetteError as error:
             batch.error = error
         finally:
@@ -191,14 +176,8 @@ class Cassette:
                 batch.loop.call_soon_threadsafe(batch.over.set)
 
     def _write(self, batch: _Batch) -> None:
-        rows = [(key, pack(request), pack(body), *rest) for key, request, body, *rest in batch.rows]
-        with self._writing as connection, connection:
-            before = connection.total_changes
-            for start in range(0, len(rows), _ROWS):  # one statement for many: each gives the interpreter's lock away
-                some = rows[start : start + _ROWS]
-                values = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
-                connection.execute(f"INSERT OR IGNORE INTO answers VALUES {values}", [v for row in some for v in row])
-            stored = connection.total_changes - before
+        rows = [(key, pack(request), pack(body), latency_s, at) for key, request, body, latency_s, at in batch.rows]
+        stored = self._answers.add(rows)
         if stored < len(rows):
             for key, _, body, *_ in batch.rows:
                 if (first := self.find(key)) is not None and first.body != body:
@@ -208,65 +187,9 @@ class Cassette:
         """The number of answers kept."""
         if self.mode == "off":
             return 0
-        try:
-            with self._reader as connection:
-                return int(connection.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
-        except sqlite3.Error as error:
-            raise broken(self.path, "read", error) from error
+        return self._answers.count()
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""
         self._writer.shutdown(wait=True)
-        self._reader.close()
-        self._writing.close()
-
-
-class _Connection:
-    """A connection that opens when it is first entered, for one thread at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._lock.acquire()
-        try:
-            return self._connection or self._open()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
-
-    def _open(self) -> sqlite3.Connection:
-        connection = None
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(_SCHEMA)
-            connection.commit()
-        except (OSError, sqlite3.Error) as error:
-            if connection is not None:
-                connection.close()
-            raise broken(self._path, "opened", error) from error
-        self._connection = connection
-        return connection
-
-    def close(self) -> None:
-        """Closes it; entering it again opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-
-def broken(path: Path, verb: str, error: Exception) -> CassetteError:
-    """The error of a file that cannot be ``verb``, with the way out."""
-    return CassetteError(
-        f"the cassette {path} cannot be {verb}: {error}. Mend or move the file, set "
-        "`inference.cassette.path` to another place, or set `inference.cassette.mode=off`"
-    )
+        self._answers.close()

@@ -250,6 +250,8 @@ class InferenceClient:
             self.thread.run(self._transport.aclose())
             self.thread.close()
             self.cassette.close()
+            if self.bounds.budget is not None:
+                self.bounds.budget.close()
 
     async def _ask(
         self,

@@ -26,6 +26,7 @@ class ProgressLine:
 
     def __init__(self, title: str, total: int, meter: Meter, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
+        self._live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._title, self._total, self._meter = title, total, meter
         self._done = 0
         self._figure = ""
@@ -38,7 +39,7 @@ class ProgressLine:
             TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._live,
         )
         self._task = self._bar.add_task(title, total=total, figures="")
 
@@ -48,7 +49,7 @@ class ProgressLine:
         self._figure = figure or self._figure
         self._bar.update(self._task, completed=self._done, figures=self._figures())
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed >= _LINE_EVERY_S:
+        if not self._live and now - self._printed >= _LINE_EVERY_S:
             self._printed = now
             self._print()
 
@@ -78,5 +79,5 @@ class ProgressLine:
     ) -> None:
         self._bar.update(self._task, figures=self._figures())
         self._bar.stop()
-        if not self._console.is_terminal and error is None:
+        if not self._live and error is None:
             self._print()

@@ -21,6 +21,7 @@ from duologue.envs import Scenario, Task
 from duologue.inference import Cassette, Endpoint, InferenceClient, Sampling
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
+from duologue.tests.postgres_server import postgres_server, programs
 
 SHRUNK = [
     "inference.assistant.model=fake",
@@ -177,6 +178,16 @@ def server() -> Iterator[FakeServer]:
     fake = FakeServer()
     yield fake
     fake.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server's database; skips where neither the server nor the driver is installed."""
+    pytest.importorskip("psycopg")
+    if programs() is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from duologue.cli import main
+from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION, usage
 
 NO_MODELS = ("encoder=hashing", "~judges.reference", "judge@evaluation.judge=rules")
 """Parts that load no model."""
@@ -163,12 +165,39 @@ def test_help_version_and_judges_answer_and_end_well(tmp_path):
     assert [done.returncode for done in (helped, bare, version, judges)] == [0, 0, 0, 0]
     assert [done.stderr for done in (helped, bare, version, judges)] == [""] * 4
     assert helped.stdout == bare.stdout
-    for name in ("run", "train", "evaluate", "judges"):
-        assert re.search(rf"^  {name} ", helped.stdout, re.MULTILINE)
+    assert helped.stdout == usage() + "\n"
     assert re.fullmatch(r"duologue \d+\.\d+\.\d+\n", version.stdout)
     for name in ("chrf", "length", "llm", "reference", "rules"):
         assert re.search(rf"^│ {name} ", judges.stdout, re.MULTILINE)
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_help_lists_every_command_with_its_example_under_a_heading():
+    text = usage()
+    for name, entry in {**COMMANDS, **WITHOUT_CONFIGURATION}.items():
+        assert re.search(rf"^{entry.group}\n(  .+\n)*  {name} +{re.escape(entry.summary)}\n +\S", text, re.MULTILINE)
+        assert entry.example in text
+    for status in ("0 done", "2 a mistake", "3 a budget", "130 and 143"):
+        assert status in " ".join(text.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_is_heeded_in_a_terminal(variables, coloured, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in environment().items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    doctor = command("doctor", "ask=false")
+    process = subprocess.Popen(doctor, cwd=tmp_path, env=kept | {"TERM": "xterm"} | variables, stdout=theirs)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # which ends a pseudo-terminal whose other side is closed
+        while chunk := os.read(ours, 4096):
+            said += chunk
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (b"\x1b[32m" in said) == coloured
 
 
 def test_the_help_needs_no_heavy_import(tmp_path):

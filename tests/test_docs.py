@@ -39,7 +39,7 @@ def test_the_readmes_headline_is_the_recorded_one():
 
 
 def test_every_command_is_in_the_readme_and_every_command_there_exists():
-    used = set(re.findall(r"(?:^|; )duologue ([\w-]+)", README, re.MULTILINE)) | set(
+    used = set(re.findall(r"""(?:^|; |eval "\$\()duologue ([\w-]+)""", README, re.MULTILINE)) | set(
         re.findall(r"`duologue ([\w-]+)", README)
     )
     assert used == {*COMMANDS, *WITHOUT_CONFIGURATION}

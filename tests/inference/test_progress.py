@@ -82,3 +82,11 @@ def test_progress_goes_to_standard_error_by_default(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert out == ""
     assert "training" in err
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(file, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    with ProgressLine("training", 2, Meter(), Console(file=file, force_terminal=True)) as line:
+        line.update(1)
+    assert file.getvalue().startswith("training 1/2 · ")
+    assert file.getvalue().count("\n") == 1

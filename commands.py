@@ -1,0 +1,163 @@
+"""The table of commands: what each is for, an example, and where its function is. It imports nothing of Duologue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        summary: What it is for.
+        example: A line that works.
+        target: The function behind it: ``(config, folder)``, or ``(arguments)`` where no configuration is composed.
+        group: Under which heading the help lists it.
+        words: What may follow its name, for the shell's completion.
+    """
+
+    summary: str
+    example: str
+    target: str
+    group: str
+    words: tuple[str, ...] = ()
+
+
+BEGIN, WORK, SERVE, JUDGES, FILES = "Begin", "Train, evaluate, compare", "Serve", "Judges", "Answers and files"
+
+COMMANDS: Mapping[str, Command] = {
+    "doctor": Command(
+        "check this installation, the endpoint and what its API can do",
+        "duologue doctor inference=openai inference.assistant.model=gpt-4o-mini",
+        ".plugins.doctor:doctor",
+        BEGIN,
+    ),
+    "plan": Command(
+        "print what a run would ask for and cost, and spend nothing",
+        "duologue plan inference.assistant.price.per_request_usd=0.002",
+        ".evaluation.plan:plan",
+        BEGIN,
+    ),
+    "run": Command(
+        "train a policy, then evaluate it against the plain model",
+        "duologue run experiment=quickstart",
+        ".evaluation.evaluate:train_and_evaluate",
+        WORK,
+    ),
+    "train": Command(
+        "train a policy; with -m one for each combination of values",
+        "duologue train -m seed=1,2,3 agent.learning_rate=0.001,0.003 --workers 2",
+        ".evaluation.validation:train",
+        WORK,
+    ),
+    "evaluate": Command(
+        "compare a trained policy with its baselines",
+        "duologue evaluate bundle=runs/train/latest",
+        ".evaluation.evaluate:evaluate",
+        WORK,
+    ),
+    "compare": Command(
+        "compare models, or answers in files, on a file of prompts",
+        "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
+        ".evaluation.compare:compare",
+        WORK,
+    ),
+    "serve": Command(
+        "serve a trained policy as a model of an OpenAI-compatible API",
+        "duologue serve policy=runs/train/latest alias=my-model",
+        ".serving.serve:serve",
+        SERVE,
+    ),
+    "chat": Command(
+        "talk to a trained policy, and see what it does and why",
+        "duologue chat policy=runs/train/latest compare=true",
+        ".serving.chat:chat",
+        SERVE,
+    ),
+    "judge-check": Command(
+        "measure how far a judge agrees with labelled data",
+        "duologue judge-check judge=llm data=pairs.jsonl",
+        ".evaluation.judge_check:judge_check",
+        JUDGES,
+    ),
+}
+"""Commands that compose a configuration."""
+
+WITHOUT_CONFIGURATION: Mapping[str, Command] = {
+    "init": Command(
+        "write a project: configuration, scenarios, a judge, a README",
+        "duologue init my-project",
+        ".envs.new_project:run",
+        BEGIN,
+    ),
+    "completion": Command(
+        "print the completion script of bash, zsh or fish",
+        'eval "$(duologue completion bash)"',
+        ".completion:run",
+        BEGIN,
+        ("bash", "zsh", "fish"),
+    ),
+    "report": Command(
+        "write a run's report again: one page, and a table in Markdown",
+        "duologue report runs/run/latest",
+        ".evaluation.report:run",
+        WORK,
+    ),
+    "judges": Command(
+        "list the judges that rewards and evaluations can use",
+        "duologue judges --json",
+        ".plugins.judges_command:run",
+        JUDGES,
+        ("--json",),
+    ),
+    "new-judge": Command(
+        "write a package with a judge of your own and its test",
+        "duologue new-judge politeness",
+        ".plugins.new_judge:run",
+        JUDGES,
+    ),
+    "cassette": Command(
+        "look at the answers that were paid for, copy or remove them",
+        "duologue cassette stats",
+        ".inference.cassette_command:run",
+        FILES,
+        ("stats", "export", "import", "prune"),
+    ),
+    "import": Command(
+        "read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
+        "duologue import mt_bench question.jsonl to=scenarios.jsonl",
+        ".evaluation.exchange:run_import",
+        FILES,
+        ("alpaca_eval", "mt_bench", "arena_hard", "feedback"),
+    ),
+    "export": Command(
+        "write a run's answers and verdicts in the files of these",
+        "duologue export alpaca_eval runs/compare/latest to=alpaca",
+        ".evaluation.exchange:run_export",
+        FILES,
+        ("alpaca_eval", "mt_bench", "arena_hard"),
+    ),
+}
+"""Commands that compose no configuration."""
+
+_END = """\
+  duologue COMMAND --help                list a command's configuration groups; --cfg job shows all of it
+  duologue COMMAND resume=<run folder>   go on with a run that was ended or killed
+  duologue COMMAND --json                print the results as one line of JSON, and all else on standard error
+  duologue COMMAND -m a=1,2 --workers 2  every combination of values, two at a time
+
+Exit status: 0 done; 1 a fault of Duologue; 2 a mistake that the message explains; 3 a budget was spent or too much
+failed; 130 and 143 ended by SIGINT and SIGTERM. After 3, 130 and 143 `resume=` goes on. NO_COLOR=1 prints no colours."""
+
+
+def usage() -> str:
+    """The help text: the commands by group, each with an example."""
+    lines = ["usage: duologue COMMAND [name=value …]"]
+    every = {**COMMANDS, **WITHOUT_CONFIGURATION}
+    for group in (BEGIN, WORK, SERVE, JUDGES, FILES):
+        lines += ["", group]
+        for name, command in every.items():
+            if command.group == group:
+                lines += [f"  {name:<12} {command.summary}", f"               {command.example}"]
+    return "\n".join([*lines, "", "Every command", _END])

@@ -1,0 +1,126 @@
+"""Runs a command with the configuration that Hydra composes: once, or once for every combination of a multirun."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from .commands import COMMANDS
+
+
+def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
+    """Composes the configuration and runs the command.
+
+    Args:
+        name: A key of `COMMANDS`.
+        overrides: Hydra's: values, groups, flags such as ``-m``.
+        as_json: See `play`.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    from .plugins.manager import plugins
+    from .plugins.publish import publish
+
+    publish(plugins())
+    failures: list[BaseException] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://duologue.conf", config_name=name)
+    def job(config: DictConfig) -> None:
+        folder = shown(Path(HydraConfig.get().runtime.output_dir))
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # for functions and classes of the user's own, `my_judge:score`
+        try:
+            _check_parts(name, config)
+            values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            play(name, values, folder, as_json)
+            _remove_if_empty(folder)  # of commands that leave nothing
+        except BaseException as error:
+            _remove_if_empty(folder)
+            failures.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN or not isinstance(error, Exception):
+                raise  # for what is raised here Hydra prints a line that names the job: of use only among many
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and the door words them
+    sys.argv = [f"duologue {name}", *overrides]
+    try:
+        job()
+    except Exception:
+        if not failures:
+            raise
+    if failures:  # as they were raised: a multirun wraps them
+        raise failures[0] from None
+
+
+def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> Any:
+    """Calls the function behind a command.
+
+    Args:
+        name: A key of `COMMANDS`.
+        config: The resolved configuration.
+        folder: The run folder.
+        as_json: Whether standard output gets the results as one line of JSON, and standard error all else.
+
+    Returns:
+        What the function returns: what ``summary.json`` says of the run, for most.
+
+    Raises:
+        ConfigError: With ``error`` of what it returns, if that is there: it was printed all the same.
+    """
+    from .cli import function
+    from .inference.errors import ConfigError
+
+    target = function(COMMANDS[name].target)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        summary: Any = target(config, folder)
+    if as_json:
+        place = {"folder": str(folder)} if folder.exists() and any(folder.iterdir()) else {}
+        print(json.dumps({**place, **(summary or {})}))  # noqa: T201
+    if isinstance(summary, Mapping) and "error" in summary:
+        raise ConfigError(summary["error"])
+    return summary
+
+
+def _check_parts(name: str, config: Mapping[str, Any]) -> None:
+    """Refuses a part that nobody would read because its name is misspelt: Hydra takes any from a file.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    import yaml
+
+    from .inference.errors import ConfigError
+    from .wording import misspelt_part
+
+    known: list[str] = []
+    for file in (f"{name}.yaml", "base.yaml"):
+        content = yaml.safe_load((Path(__file__).parent / "conf" / file).read_text(encoding="utf-8"))
+        groups = [next(iter(entry)) for entry in content.pop("defaults", []) if isinstance(entry, dict)]
+        known += [*content, *(group.partition("@")[0].rpartition(" ")[2] for group in groups)]
+    if problem := misspelt_part(config, [*known, "judges"]):
+        raise ConfigError(problem)
+
+
+def shown(folder: Path) -> Path:
+    """The folder relative to where we are, if it lies below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder and those above it, below where we are, that it leaves empty."""
+    for place in (folder, *folder.parents):
+        try:
+            if place.is_absolute() and place != folder:
+                return
+            place.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty; or where we are
+            return

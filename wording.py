@@ -1,0 +1,121 @@
+"""What Hydra, OmegaConf and YAML say of a mistake, on one line: the setting's full name, the near miss, the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .inference.errors import near_miss
+
+_NOISE = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
+"""How those lines of Hydra's begin that help nobody who only mistyped a setting."""
+
+
+def is_worded(error: Exception) -> bool:
+    """Whether `worded` knows what to say of it: whether it is the user's configuration that cannot be read."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    return isinstance(error, HydraException | OmegaConfBaseException | YAMLError)
+
+
+def worded(error: Exception) -> str:
+    """An error of reading the configuration on one line, with the cure."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
+    from yaml import YAMLError
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, YAMLError):
+        return _yaml(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"the group `{group}` has no `{name}`: {near_miss(name, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"`{error.override}` cannot be read: write name=value, and 'name=\"value\"' around special characters"
+    if isinstance(error, MissingMandatoryValue):
+        return f"`{error.full_key}` is missing: set it to a value"
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        known = cause.parent_node if isinstance(cause.parent_node, Mapping) else ()
+        names = [str(name) for name in known if name != "hydra"]
+        hint = lines[-1] if lines[-1].startswith("To append") else ""
+        return f"`{cause.full_key}` is not in the configuration: {near_miss(str(cause.key), names)} {hint}"
+    reason = [str(cause).splitlines()[0]] if cause is not None and str(cause) else []
+    return ": ".join([" ".join(line for line in lines if not line.startswith(_NOISE)), *reason])
+
+
+def _yaml(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{mark.name}, line {mark.line + 1}" if mark else "a configuration file"
+    return f"{place}: this is no YAML ({getattr(error, 'problem', None) or error})"
+
+
+def misspelt_part(config: Mapping[str, Any], known: Sequence[str]) -> str | None:
+    """What is wrong with a part that no command reads because its name is nearly that of one; None if nothing is.
+
+    Other names are left alone, since a plugin may read them.
+
+    Args:
+        config: The composed configuration.
+        known: The names of the command's own parts.
+    """
+    for name in config:
+        if name not in known and (hint := near_miss(str(name), known)).startswith("did you mean"):
+            return f"`{name}` is not in the configuration: {hint}"
+    return None
+
+
+def with_file(message: str, arguments: Sequence[str]) -> str:
+    """Adds to a message the user's own file that holds the setting it is about.
+
+    Args:
+        message: With the setting's name between the first backticks.
+        arguments: The command line, which names the folder (``--config-dir``) and the files (``experiment=mine``).
+    """
+    found = re.search(r"`([\w.@/-]+?)(?:=[^`]*)?`", message)
+    option = re.match(r"the group `[^`]+` has no `([^`]+)`", message)
+    if option is not None and not any(argument.endswith(f"={option[1]}") for argument in arguments):
+        holding = [path for path in _files(arguments) if re.search(rf"\b{re.escape(option[1])}\b", path.read_text())]
+        return f"{holding[0]}: {message}" if holding else message
+    if found is None or any(argument.lstrip("+~").startswith(f"{found[1]}=") for argument in arguments):
+        return message
+    for path in _files(arguments):
+        if _holds(path, found[1].split(".")):
+            return f"{path}: {message}"
+    return message
+
+
+def _files(arguments: Sequence[str]) -> Iterator[Path]:
+    """The files of the user's configuration folder that the command line chooses."""
+    folders = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
+    folders += [folder for flag, folder in pairwise(arguments) if flag in ("--config-dir", "-cd")]
+    for argument in arguments:
+        group, equals, name = argument.lstrip("+").partition("=")
+        for folder in folders if equals else ():
+            path = Path(folder, group.partition("@")[0], f"{name}.yaml")
+            if path.is_file():
+                yield path
+
+
+def _holds(path: Path, names: Sequence[str]) -> bool:
+    """Whether the file sets what is called so; the part that a file of a group stands for may be left out in it."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return any(_reaches(content, names[start:]) for start in range(len(names)))
+
+
+def _reaches(content: object, names: Sequence[str]) -> bool:
+    for name in names:
+        if not isinstance(content, Mapping) or name not in content:
+            return False
+        content = content[name]
+    return True
