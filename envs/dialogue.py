@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ..inference.completion import Completion, Message
@@ -189,9 +189,11 @@ class Dialogue:
 
     def _call(self, request: Request) -> Coroutine[Any, Any, Completion]:
         task = self.task
+        sampling = replace(task.assistant.sampling, **request.sampling) if request.sampling else None
         return task.client.chat(
             task.assistant,
             request.messages,
+            sampling=sampling,
             sample_index=self.state.draw * task.interface.requests_per_turn + request.index,
             logprobs=request.logprobs,
             top_logprobs=request.top_logprobs,

@@ -55,9 +55,17 @@ class RandomPolicy:
         return np.random.default_rng(key).integers(sizes)
 
 
+MOST_CONSTANTS = 64
+"""Actions above which constant policies say nothing: there would be more of them than anybody compares."""
+
+
 def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
-    """Every constant policy of an interface with a `Discrete` action space, by its action in words."""
+    """Every constant policy of an interface, by its action in words; empty where there are more than `MOST_CONSTANTS`."""
     space = interface.action_space
-    if not isinstance(space, spaces.Discrete):
+    sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else getattr(space, "nvec", [])
+    if len(sizes) == 0 or np.prod(sizes) > MOST_CONSTANTS:
         return {}
-    return {interface.describe(action): ConstantPolicy(action) for action in range(int(space.n))}
+    actions: list[Any] = [np.array(action) for action in np.ndindex(*sizes)]
+    if isinstance(space, spaces.Discrete):
+        actions = [int(action[0]) for action in actions]
+    return {interface.describe(action): ConstantPolicy(action) for action in actions}

@@ -100,7 +100,7 @@ class OracleContestant(PolicyContestant):
     """Sends the candidate that the report's own judge likes best: what no policy on these candidates can beat.
 
     Args:
-        task: A task with a two-phase interface.
+        task: A task whose interface chooses among replies.
         bench: The report's judge, if it scores replies one by one.
         name: What tables call it.
         first_draw: Added to the repeat to give the draw.
@@ -177,7 +177,7 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Be
             contestants += [PolicyContestant(f"always {name}", constant, task) for name, constant in named]
         elif kind == "random":
             contestants.append(PolicyContestant("random", RandomPolicy(task.interface.action_space), task))
-        elif bench is not None and task.interface.two_phase:
+        elif bench is not None and task.interface.chooses_reply:
             contestants.append(OracleContestant(task, bench))
     if not contestants:
         raise ConfigError(

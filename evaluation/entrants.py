@@ -90,7 +90,7 @@ def _untrained(
     task = replace(task, interface=make_interface(own.get("interface", "select")))
     space = task.interface.action_space
     if own["policy"] == "oracle":
-        if bench is None or not task.interface.two_phase:
+        if bench is None or not task.interface.chooses_reply:
             raise ConfigError(f"`{where}`: the oracle needs candidates, and a judge that scores replies one by one")
         return OracleContestant(task, bench, name, first_draw)
     if own["policy"] == "random":

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..envs.interfaces.base import ActionInterface
+from ..envs.policies import constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..inference.archive import Lengths, lengths
@@ -104,6 +105,8 @@ class Planner:
         longest = self._assistant.sampling.max_tokens or 256
         self.lengths = known or Lengths(0, TOKENS_PER_BYTE, float(longest))
         self._branches = branches(self.interface)
+        self._before = self.interface.proposals_per_turn  # requests that do not depend on the action
+        self._after = self.interface.requests_per_turn - self._before
 
     def training(self, turns: int, judge_requests: int, end_requests: int) -> Iterator[Need]:
         """Rollouts of so many turns, and their judging by so many requests each, and for those that end a dialogue."""
@@ -115,13 +118,13 @@ class Planner:
         shares = [*self._reaching(scenarios), 0.0]
         for turn, (share, after) in enumerate(pairwise(shares)):
             played, distinct = episodes * share, roots * share * self._branches**turn
-            per_history = self.interface.requests_per_turn * (1 if self.interface.two_phase else self._branches)
+            per_history = self._before + (self._after * self._branches if self._after else 0)
             asked.append(min(played * self.interface.requests_per_turn, distinct * per_history))
             each = (after * judge_requests + (share - after) * end_requests) / share
             judged.append(min(played, distinct * self._branches) * each)
         if self.interface.two_phase and self.task.reward is not None:  # a truncated dialogue looks one turn ahead
             cut = np.mean([len(scenario.user) > self.task.max_turns for scenario in scenarios])
-            asked.append(episodes * float(cut) * self.interface.requests_per_turn)
+            asked.append(episodes * float(cut) * self._before)
         yield self._need("training", "assistant", asked, scenarios)
         yield self._need("training", "judge", judged, scenarios)
 
@@ -136,9 +139,9 @@ class Planner:
         self, scenarios: Sequence[Scenario], kinds: Sequence[str], repeats: int, baseline_repeats: int, referee: Referee
     ) -> Iterator[Need]:
         """All contestants on the held-out scenarios, their baseline, and the referee."""
-        constants = self._branches if "constants" in kinds and math.isfinite(self._branches) else 0
+        constants = len(constant_policies(self.interface)) if "constants" in kinds else 0
         players = constants + sum(kind in kinds for kind in KINDS if kind != "constants")
-        oracle = "oracle" in kinds and self.interface.two_phase
+        oracle = "oracle" in kinds and self.interface.chooses_reply
         yield from self._matches("evaluation", scenarios, players, repeats, baseline_repeats, referee, oracle)
 
     def _matches(
@@ -151,13 +154,12 @@ class Planner:
         referee: Referee,
         oracle: bool = False,
     ) -> Iterator[Need]:
-        per_turn = self.interface.requests_per_turn
         roots = len(scenarios) * repeats
         asked, shares = [], self._reaching(scenarios)
         for turn, share in enumerate(shares):
             histories = min(players, self._branches**turn)
-            replies = histories if self.interface.two_phase else min(players, self._branches ** (turn + 1))
-            asked.append(roots * share * replies * per_turn)
+            directed = min(players, self._branches ** (turn + 1))
+            asked.append(roots * share * (histories * self._before + directed * self._after))
         baseline = [roots * share * baseline_repeats for share in shares]
         yield self._need(phase, "assistant", asked, scenarios)
         yield self._need(phase, "baseline", baseline, scenarios)
@@ -165,7 +167,7 @@ class Planner:
         each = getattr(judge, "requests_per_turn", 0)
         scored = roots * (players + baseline_repeats) * each * (sum(shares) if referee.judged == "all" else 1)
         if oracle:
-            scored += roots * sum(shares) * per_turn * each
+            scored += roots * sum(shares) * self._before * each
         compared = roots * players * baseline_repeats * 2 * getattr(judge, "requests_per_pair", 0)
         last = [0.0] * (len(shares) - 1) + [scored + compared]
         yield self._need(phase, "judge", last, scenarios)

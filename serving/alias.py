@@ -131,9 +131,13 @@ class Alias:
         made = []
         for request in requests:
             index = state.draw * self.interface.requests_per_turn + request.index
-            body = {**self.endpoint.sampling.body(index), **own}
+            body = {**self.endpoint.sampling.body(index), **own, **request.sampling}
+            asked = own.get("max_completion_tokens", own.get("max_tokens"))
             if "max_completion_tokens" in own:
                 body.pop("max_tokens", None)
+            if asked is not None and "max_tokens" in request.sampling:  # the policy may say less, never more
+                name = "max_completion_tokens" if "max_completion_tokens" in own else "max_tokens"
+                body[name] = min(asked, request.sampling["max_tokens"])
             if isinstance(own.get("seed"), int):
                 body["seed"] = own["seed"] + index
             if request.logprobs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +123,11 @@ class Chat:
         return list(await asyncio.gather(*(self._call(request) for request in requests)))
 
     async def _call(self, request: Request) -> Completion:
+        sampling = replace(self._endpoint.sampling, **request.sampling) if request.sampling else None
         return await self._client.chat(
             self._endpoint,
             request.messages,
+            sampling=sampling,
             sample_index=request.index,
             logprobs=request.logprobs,
             top_logprobs=request.top_logprobs,

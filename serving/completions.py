@@ -161,6 +161,12 @@ class Service:
             raise _Refused(failed[0])
         state.proposals = [_read(alias, one, reply) for one, reply in zip(asked, replies, strict=True)]
         decision = await self._decide(alias, state)
+        if requests := alias.interface.compile(decision.action, state):
+            (directed,) = alias.bodies(requests, state, original, body)
+            answer = await upstream.post("/chat/completions", directed)
+            if not answer.ok:
+                raise _Refused(answer)
+            return answer, [*replies, answer], decision
         chosen = alias.interface.reply(decision.action, state, [])
         return replies[next(i for i, proposal in enumerate(state.proposals) if proposal is chosen)], replies, decision
 

@@ -7,14 +7,19 @@ from typing import Any
 
 from ...inference.settings import named
 from .base import ActionInterface, Request
+from .decode import Decode, StrategyDecode
 from .plain import Plain
+from .propose_select import ProposeSelect
 from .select import Select
 from .strategy import Strategy
 
 INTERFACES: Mapping[str, str] = {
+    "decode": ".envs.interfaces.decode:Decode",
     "plain": ".envs.interfaces.plain:Plain",
+    "propose_select": ".envs.interfaces.propose_select:ProposeSelect",
     "select": ".envs.interfaces.select:Select",
     "strategy": ".envs.interfaces.strategy:Strategy",
+    "strategy_decode": ".envs.interfaces.decode:StrategyDecode",
 }
 
 
@@ -32,4 +37,15 @@ def make_interface(settings: Mapping[str, Any] | str, *, custom: bool = True) ->
     return interface
 
 
-__all__ = ["INTERFACES", "ActionInterface", "Plain", "Request", "Select", "Strategy", "make_interface"]
+__all__ = [
+    "INTERFACES",
+    "ActionInterface",
+    "Decode",
+    "Plain",
+    "ProposeSelect",
+    "Request",
+    "Select",
+    "Strategy",
+    "StrategyDecode",
+    "make_interface",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,12 +27,14 @@ class Request:
         index: Number of the request within its turn; keeps equal requests of one turn apart.
         logprobs: Whether token logprobs are needed.
         top_logprobs: How many alternatives per position.
+        sampling: Fields of the endpoint's `Sampling` that this request has otherwise.
     """
 
     messages: tuple[Message, ...]
     index: int = 0
     logprobs: bool = False
     top_logprobs: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ActionInterface(ABC):
@@ -45,12 +47,16 @@ class ActionInterface(ABC):
         name: What configurations and bundles call it.
         action_space: What the policy emits.
         requests_per_turn: Requests to the assistant's endpoint in one turn.
-        two_phase: Whether the requests are made before the action.
+        proposals_per_turn: How many of these are made before the action.
+        two_phase: Whether any are.
+        chooses_reply: Whether the action says which of the proposals is sent, as a judge could.
         requires: Capabilities of the API without which it cannot work: ``logprobs``, ``top_logprobs``.
     """
 
     name: ClassVar[str]
     two_phase: ClassVar[bool] = False
+    chooses_reply: ClassVar[bool] = False
+    proposals_per_turn: int = 0
     action_space: spaces.Space[Any]
     requests_per_turn: int
 

@@ -46,13 +46,14 @@ class Select(ActionInterface):
 
     name: ClassVar[str] = "select"
     two_phase: ClassVar[bool] = True
+    chooses_reply: ClassVar[bool] = True
 
     def __init__(self, n: int = 4, logprobs: bool = True, top_logprobs: int = 0) -> None:
         if n < 2:
             raise ValueError(f"`n` must be at least 2, not {n}")
         if top_logprobs and not logprobs:
             raise ValueError("`top_logprobs` needs `logprobs=true`")
-        self.n = self.requests_per_turn = n
+        self.n = self.requests_per_turn = self.proposals_per_turn = n
         self._logprobs = logprobs
         self._top_logprobs = top_logprobs
         self._lexical = HashingEncoder(2048)

@@ -48,7 +48,7 @@ class Strategy(ActionInterface):
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
         """One request, directed."""
         directive = self.directives[int(action)]
-        return [Request(_directed(state.messages, directive) if directive else tuple(state.messages))]
+        return [Request(directed(state.messages, directive) if directive else tuple(state.messages))]
 
     def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
         """The model's answer."""
@@ -59,7 +59,7 @@ class Strategy(ActionInterface):
         return self.directives[int(action)] or "no directive"
 
 
-def _directed(messages: Sequence[Message], directive: str) -> tuple[Message, ...]:
+def directed(messages: Sequence[Message], directive: str) -> tuple[Message, ...]:
     """The messages with the directive at the end of the system prompt, which is made if there is none."""
     if messages and messages[0]["role"] == "system":
         first: Message = {"role": "system", "content": f"{messages[0]['content']}\n{directive}"}

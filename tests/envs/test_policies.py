@@ -51,5 +51,5 @@ def test_every_constant_policy_is_listed_by_its_action_in_words():
 
 def test_there_is_no_list_of_constants_for_a_space_that_is_not_discrete():
     interface = Plain()
-    interface.action_space = spaces.MultiDiscrete([2, 2])
+    interface.action_space = spaces.Box(0, 1)
     assert constant_policies(interface) == {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 import uvicorn
@@ -85,7 +86,7 @@ class Watched:
 
     def act(self, observation: Any, key: tuple[int, ...] = ()) -> Any:
         action = self.policy.act(observation, key)
-        self.seen.append(({name: rows.tobytes() for name, rows in observation.items()}, int(action)))
+        self.seen.append(({name: rows.tobytes() for name, rows in observation.items()}, np.asarray(action).tolist()))
         return action
 
 

@@ -24,7 +24,15 @@ def canonical(bodies):
     return sorted(json.dumps(body, sort_keys=True) for body in bodies)
 
 
-@pytest.mark.parametrize("interface", ["strategy", {"name": "select", "n": 3}], ids=["strategy", "select"])
+INTERFACES = {
+    "strategy": {"name": "strategy"},
+    "select": {"name": "select", "n": 3},
+    "strategy_decode": {"name": "strategy_decode", "directives": ["", "Be brief."], "max_tokens": [5, 20]},
+    "propose_select": {"name": "propose_select", "n": 2},
+}
+
+
+@pytest.mark.parametrize("interface", list(INTERFACES.values()), ids=list(INTERFACES))
 def test_behind_the_api_it_sees_and_does_what_it_does_in_evaluation(server, client, bundled, serving, interface):
     bundle = bundled(interface)
     task = Task(
@@ -55,4 +63,4 @@ def test_behind_the_api_it_sees_and_does_what_it_does_in_evaluation(server, clie
     assert len(evaluated) == sum(len(answer.turns) for answer in answers) > 200
     assert bundle.policy.seen == evaluated
     assert canonical(server.requests) == canonical(asked)
-    assert len({action for _, action in evaluated}) > 1
+    assert len({str(action) for _, action in evaluated}) > 1

@@ -1,0 +1,124 @@
+"""`decode`: the policy picks how the frozen model samples this turn; `strategy_decode`: also with which directive."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from ...inference.completion import Completion
+from ..state import DialogueState
+from .base import ActionInterface, Request
+from .strategy import DIRECTIVES, directed
+
+TEMPERATURES = (0.2, 0.7, 1.0, 1.3)
+TOP_PS = (0.5, 0.9, 1.0)
+MAX_TOKENS = (16, 40, 120)
+
+
+class Decode(ActionInterface):
+    """One choice from each grid; a grid of one value is no choice, and is sent as it is.
+
+    Args:
+        temperatures: At least 0.
+        top_ps: In (0, 1].
+        max_tokens: At least 1.
+    """
+
+    name: ClassVar[str] = "decode"
+
+    def __init__(
+        self,
+        temperatures: Sequence[float] = TEMPERATURES,
+        top_ps: Sequence[float] = TOP_PS,
+        max_tokens: Sequence[int] = MAX_TOKENS,
+    ) -> None:
+        self._grids: dict[str, tuple[float, ...]] = {
+            "temperature": tuple(temperatures),
+            "top_p": tuple(top_ps),
+            "max_tokens": tuple(max_tokens),
+        }
+        for name, grid in self._grids.items():
+            low, high = _RANGES[name]
+            if not grid or not all(low <= value <= high for value in grid):
+                raise ValueError(f"every value of `{name}` must lie in {low} to {high}, not {list(grid)}")
+        if math.prod(len(grid) for grid in self._grids.values()) < 2:
+            raise ValueError("every grid holds one value: there is nothing to decide")
+        self.requests_per_turn = 1
+        self.sizes = [len(grid) for grid in self._grids.values()]
+        self.action_space = spaces.MultiDiscrete(self.sizes)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Name and grids."""
+        grids = (list(grid) for grid in self._grids.values())
+        return {"name": self.name, **dict(zip(("temperatures", "top_ps", "max_tokens"), grids, strict=True))}
+
+    def sampling(self, action: Any) -> dict[str, float]:
+        """The chosen values by the name that the API has for them."""
+        chosen = zip(self._grids.items(), np.asarray(action), strict=True)
+        return {name: grid[int(index)] for (name, grid), index in chosen}
+
+    def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
+        """One request, sampled as chosen."""
+        return [Request(tuple(state.messages), sampling=self.sampling(action))]
+
+    def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
+        """The model's answer."""
+        return completions[0]
+
+    def describe(self, action: Any) -> str:
+        """``temperature 0.7, top_p 0.9, max_tokens 40``."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.sampling(action).items())
+
+
+class StrategyDecode(ActionInterface):
+    """A directive, as in `strategy`, and a choice from each grid, as in `decode`.
+
+    Args:
+        directives: One text per value of the action's first part; the first should be empty.
+        temperatures: At least 0.
+        top_ps: In (0, 1].
+        max_tokens: At least 1.
+    """
+
+    name: ClassVar[str] = "strategy_decode"
+
+    def __init__(
+        self,
+        directives: Sequence[str] = DIRECTIVES,
+        temperatures: Sequence[float] = TEMPERATURES,
+        top_ps: Sequence[float] = TOP_PS,
+        max_tokens: Sequence[int] = MAX_TOKENS,
+    ) -> None:
+        self._decode = Decode(temperatures, top_ps, max_tokens)
+        self.directives = tuple(directives)
+        if len(self.directives) < 2:
+            raise ValueError(f"`directives` must hold at least 2 texts, not {len(self.directives)}: else take `decode`")
+        self.requests_per_turn = 1
+        self.action_space = spaces.MultiDiscrete([len(self.directives), *self._decode.sizes])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Name, directives and grids."""
+        return {**self._decode.settings, "name": self.name, "directives": list(self.directives)}
+
+    def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
+        """One request, directed and sampled as chosen."""
+        directive = self.directives[int(action[0])]
+        messages = directed(state.messages, directive) if directive else tuple(state.messages)
+        return [Request(messages, sampling=self._decode.sampling(action[1:]))]
+
+    def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
+        """The model's answer."""
+        return completions[0]
+
+    def describe(self, action: Any) -> str:
+        """The directive and the chosen values."""
+        return f"{self.directives[int(action[0])] or 'no directive'} ({self._decode.describe(action[1:])})"
+
+
+_RANGES = {"temperature": (0.0, 10.0), "top_p": (1e-6, 1.0), "max_tokens": (1, 1_000_000)}
