@@ -238,17 +238,17 @@ class Dialogue:
 
     def _turn(self, completion: Completion) -> Turn:
         scenario, index = self._scenario, self.state.turn
-        scripted_end = index == len(scenario.user) - 1
+        answers_script = index == len(scenario.user) - 1
         return Turn(
             messages=tuple(self.state.messages),
             reply=completion.text,
-            reference=scenario.reference if scripted_end else None,
+            reference=scenario.reference if answers_script else None,
             scenario_id=scenario.id,
             tags=scenario.tags,
             hidden=scenario.hidden,
             finish_reason=completion.finish_reason,
             index=index,
-            last=scripted_end or index + 1 >= self.task.max_turns,
+            last=index + 1 >= self.task.turns(scenario),
         )
 
     def _info(self, action: Any, completion: Completion, judged: Judged) -> dict[str, Any]:
