@@ -57,6 +57,13 @@ COMMANDS: Mapping[str, Command] = {
         ".evaluation.evaluate:evaluate",
         WORK,
     ),
+    "bench": Command(
+        "measure what can be learnt on a task: chance, constants, a bandit, the agent, the oracle",
+        "duologue bench bargain",
+        ".evaluation.bench:bench",
+        WORK,
+        ("assistant", "bargain", "forms", "support", "tutoring"),
+    ),
     "compare": Command(
         "compare models, or answers in files, on a file of prompts",
         "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",

@@ -64,6 +64,9 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `reply` | str | the assistant's turn |
     | `finish_reason` | str | `stop`, or `length` if the reply was cut |
     | `messages` | tuple[Message, ...] | the dialogue so far |
+    | `requests` | int | requests to the assistant's endpoint in this turn, those that the cassette answered included |
+    | `completion_tokens` | int | tokens of all their answers |
+    | `cost_usd` | float | what they cost at the endpoint's price, as if none had been reused |
     | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
     | `term/<judge>` | float | what it adds to the reward: weighted, normalised, shaped; `term/cost` is the cost's |
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .headroom import Standing
 from .leaderboard import Row
 
 MOST = 40
@@ -53,3 +54,40 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 44 else line[:43] + "…"
+
+
+def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Path]) -> bool:
+    """Draws returns against what they cost in requests, with their intervals.
+
+    Args:
+        task: For the title.
+        standings: What is shown.
+        paths: Where; the suffix says in which format.
+
+    Returns:
+        False where Matplotlib is not installed: nothing is drawn then.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return False
+    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):
+        figure = Figure(figsize=(7, 0.4 * len(standings) + 1.6), layout="constrained")
+        axes = figure.subplots()
+        for place, standing in enumerate(reversed(standings)):
+            spread = [[standing.mean - standing.low], [standing.high - standing.mean]]
+            colour = _COLOURS[standing.kind]
+            axes.errorbar([standing.mean], [place], xerr=spread, fmt="o", capsize=3, color=colour)
+            axes.plot(standing.by_seed, [place] * len(standing.by_seed), "|", color=colour, alpha=0.6)
+        names = [f"{_short(s.name)}\n{s.requests:.1f} requests" for s in reversed(standings)]
+        axes.set_yticks(range(len(standings)), names, parse_math=False)
+        axes.set_ylim(-0.7, len(standings) - 0.3)
+        axes.set_xlabel("return of an episode on held-out scenarios; 95% interval, and a mark for each seed")
+        axes.set_title(task, loc="left", parse_math=False)
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return True
+
+
+_COLOURS = {"learnt": "#1f6feb", "constant": "#5b6675", "random": "#9aa4b2", "oracle": "#2e7d32"}
