@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lint type bench clean
+.PHONY: run test lint type docs bench clean
 
 run: $(READY)  ## the main job: train a policy on SmolLM2, then evaluate it against the plain model
 	$(BIN)/duologue run experiment=quickstart
@@ -19,6 +19,9 @@ lint: $(READY)
 type: $(READY)
 	mkdir -p .venv/types && ln -sfn "$(CURDIR)" .venv/types/duologue
 	cd .venv/types && ../bin/mypy --config-file duologue/pyproject.toml --cache-dir ../../.mypy_cache -p duologue
+
+docs: $(READY)  ## the documentation as a site in build/site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)  ## one script per published figure; results in benchmarks/results/
 	missed=0; for script in $$(grep -l '^from harness import arguments' benchmarks/*.py); do \
