@@ -21,13 +21,17 @@ COPIES = {"benchmarks.md": ROOT / "benchmarks" / "README.md", "changelog.md": RO
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Lets the reference find the package under its name; lists the pages that the navigation lacks."""
-    package = ROOT / ".cache" / "site" / "duologue"  # of links: the checkout also holds what is no module
+def on_startup(**_: Any) -> None:
+    """Lets the reference find the package under its name, before it looks: by links, since the checkout also holds what is no module."""
+    package = ROOT / ".cache" / "site" / "duologue"
     package.mkdir(parents=True, exist_ok=True)
     for path in (*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)):
         if not (package / path.name).exists():
             (package / path.name).symlink_to(path)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Lists the pages that the navigation lacks."""
     listed = str(config.nav)
     guides = next(entry["How to"] for entry in config.nav or [] if "How to" in entry)
     guides += [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"'{path.name}'" not in listed]
