@@ -26,8 +26,10 @@ def on_startup(**_: Any) -> None:
     package = ROOT / ".cache" / "site" / "duologue"
     package.mkdir(parents=True, exist_ok=True)
     for path in (*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)):
-        if not (package / path.name).exists():
-            (package / path.name).symlink_to(path)
+        link = package / path.name
+        if link.resolve() != path:
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
