@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lint type docs bench clean
+.PHONY: run setup test lint type docs bench clean
 
 run: $(READY)  ## the main job: train a policy on SmolLM2, then evaluate it against the plain model
 	$(BIN)/duologue run experiment=quickstart
+
+setup: $(READY)  ## .venv and nothing else
 
 test: $(READY) lint type  ## lint, types, and the test suite
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
