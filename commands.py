@@ -132,11 +132,11 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ("stats", "export", "import", "prune"),
     ),
     "import": Command(
-        "read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
-        "duologue import mt_bench question.jsonl to=scenarios.jsonl",
+        "make scenarios of data, or read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
+        "duologue import messages chats.jsonl to=scenarios.jsonl",
         ".evaluation.exchange:run_import",
         FILES,
-        ("alpaca_eval", "mt_bench", "arena_hard", "feedback"),
+        ("messages", "columns", "cima", "craigslist", "alpaca_eval", "mt_bench", "arena_hard", "feedback"),
     ),
     "export": Command(
         "write a run's answers and verdicts in the files of these",

@@ -26,7 +26,7 @@ Samples = Callable[[int, int], list[float]]
 
 def verifiers(base_url: str) -> Samples:
     """`SingleTurnEnv.generate` with a rubric of one function."""
-    import datasets  # type: ignore[import-not-found]
+    import datasets
     import verifiers as library  # type: ignore[import-not-found]
 
     datasets.disable_progress_bars()
