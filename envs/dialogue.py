@@ -102,7 +102,12 @@ class Dialogue:
         self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
         observation = await self._in_time(self._open_turn())
         self._over = False
-        return observation, {"scenario": scenario.id, "episode_number": episode.number, "draw": episode.draw}
+        return observation, {
+            "scenario": scenario.id,
+            "episode_number": episode.number,
+            "draw": episode.draw,
+            "messages": self._messages(),
+        }
 
     async def step(self, action: Any) -> Transition:
         """Carries out an action: the assistant's turn, its judging and the user's answer.
@@ -269,6 +274,10 @@ class Dialogue:
             "action": self.task.interface.describe(action),
             "reply": completion.text,
             "finish_reason": completion.finish_reason,
-            "messages": tuple(message.copy() for message in self.state.messages),  # users keep what they are given
+            "messages": self._messages(),
             **judged.logged,
         }
+
+    def _messages(self) -> tuple[Message, ...]:
+        """The dialogue so far; copies, for users keep what they are given."""
+        return tuple(message.copy() for message in self.state.messages)
