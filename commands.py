@@ -111,6 +111,13 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ".evaluation.report:run",
         WORK,
     ),
+    "sweep-report": Command(
+        "compare the jobs of a multirun: settings, parameters, failures",
+        "duologue sweep-report runs/sweeps/latest",
+        ".evaluation.sweep_report:run",
+        WORK,
+        ("--json", "metric="),
+    ),
     "judges": Command(
         "list the judges that rewards and evaluations can use",
         "duologue judges --json",

@@ -41,17 +41,18 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
             spread = [[r.rate - r.low for r in rates], [r.high - r.rate for r in rates]]
             axes.errorbar(centre, range(len(rates)), xerr=spread, fmt="o", capsize=3, color="#1f6feb")
             axes.axvline(0.5, color="#5b6675", linewidth=0.8, linestyle="--")
-            axes.set_yticks(range(len(rates)), [_short(row.contestant) for row in reversed(rows)], parse_math=False)
+            axes.set_yticks(range(len(rates)), [short(row.contestant) for row in reversed(rows)], parse_math=False)
             axes.set_ylim(-0.7, len(rates) - 0.3)
             axes.set_xlim(0, 1)
-            axes.set_title(f"Win rate against {_short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
+            axes.set_title(f"Win rate against {short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
         panels[-1, 0].set_xlabel("win rate with 95% interval, clustered by prompt")
         for path in paths:
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return True
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in one line that fits beside a plot."""
     line = " ".join(text.split())
     return line if len(line) <= 44 else line[:43] + "…"
 
