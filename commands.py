@@ -57,6 +57,13 @@ COMMANDS: Mapping[str, Command] = {
         ".evaluation.evaluate:evaluate",
         WORK,
     ),
+    "bench": Command(
+        "measure what can be learnt on a task: chance, constants, a bandit, the agent, the oracle",
+        "duologue bench bargain",
+        ".evaluation.bench:bench",
+        WORK,
+        ("assistant", "bargain", "forms", "support", "tutoring"),
+    ),
     "compare": Command(
         "compare models, or answers in files, on a file of prompts",
         "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
@@ -110,6 +117,13 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ".evaluation.report:run",
         WORK,
     ),
+    "sweep-report": Command(
+        "compare the jobs of a multirun: settings, parameters, failures",
+        "duologue sweep-report runs/sweeps/latest",
+        ".evaluation.sweep_report:run",
+        WORK,
+        ("--json", "metric="),
+    ),
     "judges": Command(
         "list the judges that rewards and evaluations can use",
         "duologue judges --json",
@@ -131,11 +145,11 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ("stats", "export", "import", "prune"),
     ),
     "import": Command(
-        "read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
-        "duologue import mt_bench question.jsonl to=scenarios.jsonl",
+        "make scenarios of data, or read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
+        "duologue import messages chats.jsonl to=scenarios.jsonl",
         ".evaluation.exchange:run_import",
         FILES,
-        ("alpaca_eval", "mt_bench", "arena_hard", "feedback"),
+        ("messages", "columns", "cima", "craigslist", "alpaca_eval", "mt_bench", "arena_hard", "feedback"),
     ),
     "export": Command(
         "write a run's answers and verdicts in the files of these, or as pairs",

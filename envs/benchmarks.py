@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,3 @@ def _said(messages: object) -> tuple[str, ...]:
     """The user's turns of a dialogue."""
     listed = messages if isinstance(messages, list) else []
     return texts([m.get("content") for m in listed if isinstance(m, Mapping) and m.get("role") == "user"])
-
-
-def write_scenarios(scenarios: list[Scenario], path: Path) -> None:
-    """Writes a scenario file that `load_scenarios` reads."""
-    lines = []
-    for scenario in scenarios:
-        optional = {"system": scenario.system, "reference": scenario.reference, "tags": list(scenario.tags)}
-        own = {"id": scenario.id, "split": scenario.split, "user": list(scenario.user)}
-        lines.append(json.dumps(own | {k: v for k, v in optional.items() if v}, ensure_ascii=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

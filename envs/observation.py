@@ -14,6 +14,7 @@ from .interfaces.base import ActionInterface, Features
 from .state import DialogueState
 
 Observation = dict[str, npt.NDArray[np.float32]]
+"""The arrays of a Gymnasium `Dict` space by their names."""
 
 SCALARS = (
     "turn",  # assistant turns so far / 10

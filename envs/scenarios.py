@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
 from ..inference.errors import ConfigError, ScenarioError, near_miss
+from .tables import Row, is_dataset, read_rows, write_parquet
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
+
+GAMES = ("bargain", "forms", "support", "tutoring")
+"""The games, whose scenarios are drawn: see `envs.games`."""
 
 SHIPPED = {"assistant": Path(__file__).with_name("data") / "assistant.jsonl"}
 """The scenario sets in the package, by name."""
@@ -87,46 +92,74 @@ def parse_scenario(record: object) -> Scenario:
 
 
 def read_scenarios(path: Path) -> list[Scenario]:
-    """Reads a JSONL file, one scenario a line; blank lines are skipped.
+    """Reads a JSONL file, one scenario a line, in which blank lines are skipped; or Parquet with the same columns.
 
     Args:
-        path: The file.
+        path: The file; or the folder of a dataset of Hugging Face's with these columns, saved on disk.
 
     Raises:
         ConfigError: If the file cannot be read.
         ScenarioError: At the first bad line, with file and line number; also for an id that occurs twice and for
             the same opening turns in two splits.
     """
+    unit = "line" if path.suffix == ".jsonl" else "row"
+    scenarios: list[Scenario] = []
+    ids: dict[str, int] = {}
+    openings: dict[tuple[str | None, tuple[str, ...]], tuple[int, str]] = {}
+    for number, raw in _lines(path) if unit == "line" else enumerate(read_rows(path), 1):
+        try:
+            scenario = parse_scenario(_of_table(raw) if isinstance(raw, Row) else msgspec.json.decode(raw))
+            if (first := ids.setdefault(scenario.id, number)) != number:
+                raise ValueError(f"id `{scenario.id}` was already used in {unit} {first}")
+            first, split = openings.setdefault((scenario.system, scenario.user), (number, scenario.split))
+            if split != scenario.split:
+                raise ValueError(f"the user's turns are those of {unit} {first}, which is in split `{split}`")
+        except (ValueError, msgspec.DecodeError) as error:
+            raise ScenarioError(f"{path}, {unit} {number}: {error}") from error
+        scenarios.append(scenario)
+    return scenarios
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes | Row]]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise ConfigError(f"the scenario file {path} cannot be read: {error.strerror}") from error
-    scenarios: list[Scenario] = []
-    ids: dict[str, int] = {}
-    openings: dict[tuple[str | None, tuple[str, ...]], tuple[int, str]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            scenario = parse_scenario(msgspec.json.decode(line))
-            if (first := ids.setdefault(scenario.id, number)) != number:
-                raise ValueError(f"id `{scenario.id}` was already used in line {first}")
-            first, split = openings.setdefault((scenario.system, scenario.user), (number, scenario.split))
-            if split != scenario.split:
-                raise ValueError(f"the user's turns are those of line {first}, which is in split `{split}`")
-        except (ValueError, msgspec.DecodeError) as error:
-            raise ScenarioError(f"{path}, line {number}: {error}") from error
-        scenarios.append(scenario)
-    return scenarios
+    yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _of_table(row: Row) -> object:
+    """A row's record: a column is null in rows that have no such field, and ``hidden`` may be JSON."""
+    record = {"split": row.split} | row.record()
+    if isinstance(record.get("hidden"), str):
+        record["hidden"] = json.loads(record["hidden"])
+    if isinstance(record.get("hidden"), dict):
+        record["hidden"] = {name: value for name, value in record["hidden"].items() if value is not None}
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def write_scenarios(scenarios: Sequence[Scenario], path: Path) -> None:
+    """Writes a file that `read_scenarios` reads: Parquet if it is called so, else JSONL."""
+    records = []
+    for scenario in scenarios:
+        values = vars(scenario) | {"user": list(scenario.user), "tags": list(scenario.tags)}
+        records.append({name: value for name, value in values.items() if value})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        write_parquet(path, records)
+        return
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> list[Scenario]:
     """Loads one split of a scenario set.
 
     Args:
-        source: A shipped set's name, or the path of a JSONL file.
+        source: A shipped set's name; a game's, with a seed of its own as in ``bargain:7`` where 0 does not do; or a path: see
+            `read_scenarios`.
         split: ``train``, ``validation`` or ``test``.
-        limit: Take this many from the start; None for all.
+        limit: Take this many from the start; None for all, or of a game for its usual number.
 
     Returns:
         At least one scenario, in the file's order.
@@ -138,10 +171,18 @@ def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> 
         raise ConfigError(f"there is no split `{split}`: {near_miss(split, SPLITS)}")
     if limit is not None and limit < 1:
         raise ConfigError(f"the number of scenarios must be at least 1, not {limit}")
+    game, _, seed = str(source).partition(":")
+    if game in GAMES:
+        if seed and not seed.isdecimal():
+            raise ConfigError(f"`{source}`: after the colon comes a whole number, the seed of the scenarios")
+        from .games.generate import generate  # it builds scenarios, so it imports this module
+
+        return list(generate(game, cast(Split, split), limit, int(seed or 0)))
     path = SHIPPED.get(str(source), Path(source))
-    if str(source) not in SHIPPED and path.suffix != ".jsonl":
+    if str(source) not in SHIPPED and path.suffix not in (".jsonl", ".parquet") and not is_dataset(path):
         raise ConfigError(
-            f"there is no scenario set `{source}`: {near_miss(str(source), SHIPPED)}, or the path of a .jsonl file"
+            f"there is no scenario set `{source}`: {near_miss(str(source), [*SHIPPED, *GAMES])}, or the path of a .jsonl or "
+            ".parquet file"
         )
     chosen: Sequence[Scenario] = [scenario for scenario in read_scenarios(path) if scenario.split == split]
     if not chosen:

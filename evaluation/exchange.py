@@ -1,5 +1,6 @@
-"""`duologue import` and `duologue export`: the files of AlpacaEval, MT-Bench and Arena-Hard.
+"""`duologue import` and `duologue export`: the files of AlpacaEval, MT-Bench and Arena-Hard; data as scenarios.
 
+duologue import messages chats.jsonl to=scenarios.jsonl
 duologue import mt_bench question.jsonl to=scenarios.jsonl
 duologue import arena_hard model_judgment/gpt-4.1/*.jsonl questions=question.jsonl answers=model_answer to=runs/import/arena
 duologue export alpaca_eval runs/compare/latest to=alpaca
@@ -16,8 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ..envs.benchmarks import benchmark_scenarios, write_scenarios
-from ..envs.scenarios import Scenario
+from ..envs.benchmarks import benchmark_scenarios
+from ..envs.importers import IMPORTERS, DataOptions, counts, import_scenarios
+from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
@@ -31,7 +33,12 @@ from .table import headline, show_results
 from .verdict_files import KINDS, Judged, read_verdicts
 
 IMPORT = """\
-usage: duologue import FORMAT FILE… to=OUT [questions=FILE] [answers=FOLDER] [baseline=NAME]
+usage: duologue import FORMAT FILE… to=OUT [name=value …]
+
+  FORMAT is messages, columns, cima or craigslist: data, in .jsonl, .json, .parquet or a dataset saved on disk.
+  to=OUT.jsonl   scenarios for env.scenarios=, divided into train, validation and test by their content; also OUT.parquet
+                 validation=0.1 test=0.1 are the shares, or split=NAME; limit=N records; skip=true leaves bad ones out;
+                 columns: user=COLUMN reference=COLUMN system=COLUMN tags=COLUMN
 
   FORMAT is alpaca_eval, mt_bench or arena_hard; or feedback, what `duologue serve feedback=…` kept.
   to=OUT.jsonl   FILE holds questions: they are written as scenarios for env.scenarios= and prompts=
@@ -82,12 +89,15 @@ def run_import(arguments: Sequence[str]) -> None:
         print(IMPORT)  # noqa: T201
         return
     kind, *files = words
-    if kind not in (*KINDS, "feedback"):
-        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, [*KINDS, 'feedback'])}")
-    options = construct(ImportOptions, values, "duologue import")
+    if kind not in (known := [*IMPORTERS, *KINDS, "feedback"]):
+        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, known)}")
     if not files:
         raise ConfigError("`duologue import FORMAT FILE… to=OUT` needs a file to read")
-    if options.to.endswith(".jsonl"):
+    if kind in IMPORTERS:
+        _import_data(kind, [Path(file) for file in files], values)
+        return
+    options = construct(ImportOptions, values, "duologue import")
+    if options.to.endswith((".jsonl", ".parquet")):
         if len(files) > 1:
             raise ConfigError(
                 f"questions come from one file, not {len(files)}; verdicts go to a folder, not {options.to}"
@@ -102,6 +112,21 @@ def run_import(arguments: Sequence[str]) -> None:
         )
     questions, answers = (None if path is None else Path(path) for path in (options.questions, options.answers))
     _keep(read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline), kind, options)
+
+
+def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> None:
+    """Writes the scenarios that are made of data, and says what became of the rest."""
+    target = Path(str(values.pop("to", "")))
+    if target.suffix not in (".jsonl", ".parquet"):
+        raise ConfigError(
+            f"`duologue import {kind} FILE… to=OUT` needs `to=` with a name that ends in .jsonl or .parquet"
+        )
+    found, left_out, wrong = import_scenarios(kind, files, construct(DataOptions, values, "duologue import"))
+    write_scenarios(found, target)
+    rest = "".join(f"; {count:,} left out: {reason}" for reason, count in left_out.items())
+    _say(f"{len(found):,} scenarios written to {target}: {counts(found)}{rest}")
+    for text in wrong[:3]:
+        _say(f"  {text}")
 
 
 def _keep(judged: Sequence[Judged], kind: str, options: ImportOptions) -> None:

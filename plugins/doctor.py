@@ -98,7 +98,7 @@ def extras() -> Iterator[Finding]:
             wanted.setdefault(named[1], []).append(re.split(r"[ ;<>=!~\[]", line, maxsplit=1)[0])
     wanted.setdefault("local", []).append(_WEIGHTS)
     for extra, names in sorted(wanted.items()):
-        if extra != "dev":
+        if extra not in ("dev", "docs"):
             yield _extra(extra, sorted({name for name in names if not _is_installed(name)}))
 
 

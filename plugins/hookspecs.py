@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROJECT = "duologue"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's functions that implement a hook."""
 
 
 @hookspec

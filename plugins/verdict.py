@@ -71,6 +71,7 @@ class Failure:
 
 
 Verdict: TypeAlias = Score | Abstain | Failure
+"""What a judge says of one turn."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,11 @@ def test_the_words_of_a_command_are_completed(words):
 
 
 def test_overrides_are_completed_by_hydra(words):
-    assert words("duologue train interface=s") == ["interface=select", "interface=strategy"]
+    assert words("duologue train interface=s") == [
+        "interface=select",
+        "interface=strategy",
+        "interface=strategy_decode",
+    ]
     assert words("duologue train seed=1 agent.learn") == ["agent.learning_rate="]
     assert words("duologue judge-check judge=ll") == ["judge=llm"]
     assert words("duologue train judge@judges.rules=ru") == ["judge@judges.rules=rubric", "judge@judges.rules=rules"]
