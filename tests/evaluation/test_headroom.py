@@ -64,7 +64,11 @@ class TestGate:
 
     @pytest.mark.parametrize(("learnt", "constant"), [(0.69, 0.6), (0.9, 0.49)])
     def test_it_fails_where_they_touch(self, learnt, constant):
-        those = [standing("ppo", "learnt", learnt), standing("a", "constant", constant), standing("random", "random", 0.4)]
+        those = [
+            standing("ppo", "learnt", learnt),
+            standing("a", "constant", constant),
+            standing("random", "random", 0.4),
+        ]
         assert not gate(those)["passed"]
 
     def test_the_first_agent_counts_and_not_its_rival(self):
@@ -95,7 +99,13 @@ def test_on_a_game_what_learnt_beats_what_is_constant(composed, tmp_path, capsys
     assert all(row["requests"] == 1 for row in summary["results"])
     written = json.loads((tmp_path / "bench" / "bench.json").read_text())
     assert written["verdict"] == json.loads(json.dumps(summary["verdict"]))
-    for file in ("bench.md", "bench.svg", "bench.png", "ppo-seed-0/bundle/policy.json", "linucb-seed-1/bundle/policy.json"):
+    for file in (
+        "bench.md",
+        "bench.svg",
+        "bench.png",
+        "ppo-seed-0/bundle/policy.json",
+        "linucb-seed-1/bundle/policy.json",
+    ):
         assert (tmp_path / "bench" / file).exists()
     assert "best constant" in capsys.readouterr().out
 
