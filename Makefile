@@ -11,7 +11,7 @@ run: $(READY)  ## the main job: train a policy on SmolLM2, then evaluate it agai
 setup: $(READY)  ## .venv and nothing else
 
 test: $(READY) lint type  ## lint, types, and the test suite
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

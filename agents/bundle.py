@@ -17,22 +17,17 @@ import torch as th
 from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy
 
 from ..envs.interfaces import ActionInterface, make_interface
 from ..envs.observation import Observer
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
 from ..inference.errors import ConfigError, near_miss
+from .networks import NETWORKS
 from .policies import TorchPolicy
-from .scorer import CandidatePolicy
 
 FORMAT = 1
-NETWORKS: Mapping[str, type[ActorCriticPolicy]] = {
-    "candidate_scorer": CandidatePolicy,
-    "multi_input": MultiInputActorCriticPolicy,
-}
-"""The networks that a bundle may name."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +49,9 @@ class Bundle:
     folder: Path
 
 
-def network_name(interface: ActionInterface) -> str:
-    """The network for an interface: the shared scorer where there are candidates, else an MLP on all boxes."""
-    return "candidate_scorer" if interface.two_phase else "multi_input"
-
-
 def save_bundle(
     folder: Path,
-    network: ActorCriticPolicy,
+    network: BasePolicy,
     name: str,
     network_arguments: Mapping[str, Any],
     interface: ActionInterface,
@@ -135,12 +125,12 @@ def load_bundle(
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(f"{folder}: the weights do not fit the network that `policy.json` names") from error
-    return Bundle(TorchPolicy(network.to(th.device(device))), interface, encoder, record, folder)
+    return Bundle(TorchPolicy(network.to(th.device(device)), interface.mask), interface, encoder, record, folder)
 
 
 def build_network(
     name: str, arguments: Mapping[str, Any], space: spaces.Dict, interface: ActionInterface
-) -> ActorCriticPolicy:
+) -> BasePolicy:
     """Builds an untrained network.
 
     Raises:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch as th
 from stable_baselines3 import PPO
@@ -27,13 +27,22 @@ from ..inference.progress import ProgressLine
 from ..inference.settings import construct
 from ..plugins.run_folder import Run, versions
 from ..plugins.session import session
-from .bundle import NETWORKS, network_name, save_bundle
+from .bandits import BANDITS, Bandit, BanditSettings
+from .bundle import save_bundle
 from .checkpoint import read_checkpoint
 from .curves import open_curves
+from .library import LIBRARY, LibraryAgent
+from .networks import NETWORKS, PPO_NETWORKS, network_name
+from .plainly import learn_plainly
 from .ppo import DialoguePPO
 from .reporter import CHECKPOINT, Reporter
 from .validation import Validation, Validator
 from .vec_env import DialogueVecEnv
+
+Agent: TypeAlias = DialoguePPO | Bandit | LibraryAgent
+
+AGENTS = ("ppo", *BANDITS, *LIBRARY)
+"""What `agent` may be."""
 
 
 def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
@@ -80,33 +89,47 @@ def train(
         with Run("train", folder, config, client.meter) as run, session(run, client):
             learn(agent, steps, run, task, validator)
             bundle = save(agent, task, run, config)
+        first, last = (run.summary[name] for name in ("reward_first", "reward_last"))
         rewards = (
-            f"{run.summary['reward_first']:.3f} in the first rollout, {run.summary['reward_last']:.3f} in the last"
+            "" if first is None else f"reward per episode: {first:.3f} in the first rollout, {last:.3f} in the last; "
         )
-        print(f"reward per episode: {rewards}; the policy is in {bundle}")  # noqa: T201
+        print(f"{rewards}the policy is in {bundle}")  # noqa: T201
         return run.summary
     finally:
         client.close()
 
 
-def build_agent(config: Mapping[str, Any], task: Task) -> tuple[DialoguePPO, int]:
+def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
     """The untrained agent and the number of turns it is to learn from.
 
     Raises:
         ConfigError: If the agent is unknown or refuses a setting.
     """
     settings = dict(config["agent"] or {})
-    if (name := settings.pop("name", None)) != "ppo":
-        raise ConfigError(f"there is no agent `{name}`: {near_miss(str(name), ['ppo'])}")
+    name = settings.pop("name", None)
+    if name not in AGENTS:
+        raise ConfigError(f"there is no agent `{name}`: {near_miss(str(name), AGENTS)}")
     seed = config["seed"]
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"`seed` must be a whole number of at least 0, not {seed!r}")
     set_random_seed(seed)
     th.set_num_threads(1)  # the networks are small, and the cores have the endpoint's answers to read
+    if name != "ppo" and (config.get("validation") or {}).get("every") is not None:
+        raise ConfigError("`validation.every` needs `agent=ppo`: the others are evaluated when they have learnt")
+    if name in BANDITS:
+        made = Bandit(task, construct(BanditSettings, settings, "agent"), name, seed)
+        return made, made.steps
+    if name in LIBRARY:
+        agent = LibraryAgent(task, name, settings, seed)
+        return agent, agent.steps
+    return _ppo(settings, task, seed)
+
+
+def _ppo(settings: dict[str, Any], task: Task, seed: int) -> tuple[DialoguePPO, int]:
     own = construct(AgentSettings, {key: settings.pop(key) for key in AgentSettings.names() & set(settings)}, "agent")
     network = own.network or network_name(task.interface)
-    if network not in NETWORKS or (network == "candidate_scorer" and not task.interface.two_phase):
-        fitting = [name for name in NETWORKS if task.interface.two_phase or name != "candidate_scorer"]
+    if network not in PPO_NETWORKS or (network == "candidate_scorer" and not task.interface.two_phase):
+        fitting = [name for name in PPO_NETWORKS if task.interface.two_phase or name != "candidate_scorer"]
         raise ConfigError(f"`agent.network={network}` is no network for this interface: {near_miss(network, fitting)}")
     known = set(inspect.signature(PPO).parameters) - {"policy", "env", "seed", "_init_setup_model"}
     if unknown := [key for key in settings if key not in known]:
@@ -158,7 +181,7 @@ class AgentSettings:
         return {entry.name for entry in fields(cls)}
 
 
-def learn(agent: DialoguePPO, steps: int, run: Run, task: Task, validator: Validator | None = None) -> None:
+def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator | None = None) -> None:
     """Trains with a progress line; curves go to ``progress.csv`` and TensorBoard in the run folder.
 
     Where the folder holds a checkpoint, training goes on from there; a checkpoint is written before every rollout. With
@@ -168,6 +191,9 @@ def learn(agent: DialoguePPO, steps: int, run: Run, task: Task, validator: Valid
         ConfigError: If the checkpoint cannot be used.
         RunStopped: If the run was told to end, or too much failed.
     """
+    if not isinstance(agent, DialoguePPO):
+        learn_plainly(agent, steps, run, task)
+        return
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
@@ -200,8 +226,12 @@ def _learnt(agent: DialoguePPO) -> dict[str, Any]:
     }
 
 
-def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
-    """Writes the bundle into the run folder and returns its path."""
+def save(agent: Agent, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
+    """Writes the bundle into the run folder and returns its path.
+
+    Raises:
+        ConfigError: If a policy of this kind cannot be one.
+    """
     folder = run.folder / "bundle"
     settings = {
         "model": task.assistant.model,
@@ -209,11 +239,16 @@ def save(agent: DialoguePPO, task: Task, run: Run, config: Mapping[str, Any]) ->
         "task": {"system": task.system, "max_turns": task.max_turns},
         "judges": [n for n, e in task.reward.entries.items() if e.weight or e.gate] if task.reward is not None else [],
         "seed": config["seed"],
-        "timesteps": run.summary.get("validation", {}).get("kept", agent.num_timesteps),
+        "timesteps": run.summary.get("validation", {}).get("kept", run.summary["timesteps"]),
         "config_digest": run.config_digest,
         "versions": versions(),
     }
-    name = next(name for name, network in NETWORKS.items() if type(agent.policy) is network)
+    name = next((name for name, network in NETWORKS.items() if type(agent.policy) is network), None)
+    if name is None:
+        raise ConfigError(
+            f"`agent={config['agent']['name']}` learnt, and its curve is in {run.folder}, but its policy remembers earlier "
+            "turns, and a deployed one knows only its request: take another agent for a bundle"
+        )
     save_bundle(folder, agent.policy, name, agent.policy_kwargs, task.interface, task.encoder, settings)
     run.summary["bundle"] = "bundle"
     return folder

@@ -91,6 +91,7 @@ class DialogueVecEnv(VecEnv):
                 self._returns[i], self._lengths[i], self.reset_infos[i] = 0, 0, started[1]
             rows.append(transition.observation if started is None else started[0])
             infos.append(info)
+        self._core.observations = rows
         observation = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return observation, rewards, dones, infos
 
@@ -106,8 +107,15 @@ class DialogueVecEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls the method once per copy."""
+        """Calls the method once per copy; ``action_masks`` tells each copy's own."""
+        if method_name == "action_masks":
+            masks = self.action_masks()
+            return [masks[i] for i in self._get_indices(indices)]
         return [getattr(self, method_name)(*args, **kwargs) for _ in self._get_indices(indices)]
+
+    def action_masks(self) -> np.ndarray:
+        """Which actions make sense in each copy, as sb3-contrib's MaskablePPO asks for them: (num_envs, choices)."""
+        return self._core.action_masks()
 
     def env_is_wrapped(self, wrapper_class: Any, indices: VecEnvIndices = None) -> list[bool]:
         """No copy is wrapped."""

@@ -6,13 +6,14 @@ both at once.
 
 import gymnasium as _gymnasium
 
+from ..inference.scripted import register_scripted
 from .dialogue import Dialogue, EpisodeFailed, Transition
 from .env import DialogueEnv
 from .episodes import Curriculum, Episode
 from .interfaces import ActionInterface, make_interface
 from .observation import Observation, Observer
 from .policies import ConstantPolicy, Policy, RandomPolicy
-from .scenarios import Scenario, load_scenarios
+from .scenarios import GAMES, Scenario, load_scenarios
 from .task import Task
 from .users import ScriptedUser, User
 from .vector import DialogueVectorEnv
@@ -24,7 +25,10 @@ _gymnasium.register(
     nondeterministic=True,  # a model behind an API need not answer twice alike; with a cassette it does
 )
 
+register_scripted(".envs.games.scripted:scripted_answer", GAMES)
+
 __all__ = [
+    "GAMES",
     "ActionInterface",
     "ConstantPolicy",
     "Curriculum",

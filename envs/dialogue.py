@@ -68,13 +68,17 @@ class Dialogue:
         task: The parts that all dialogues share.
         observe_end: Whether the state in which a terminated dialogue is left is observed. Nobody acts on it or estimates
             its value, but environments show it; without, the last observation is shown again.
+
+    Attributes:
+        state: The dialogue so far.
+        seen: The latest observation.
     """
 
     def __init__(self, task: Task, *, observe_end: bool = True) -> None:
         self.task = task
         self._observer = task.observer
         self._observe_end = observe_end
-        self._seen: Observation = {}
+        self.seen: Observation = {}
         self._scenario: Scenario = task.scenarios[0]
         self._over = True
         self._potentials: Mapping[str, float] = {}
@@ -131,7 +135,7 @@ class Dialogue:
             return await self.step(action)
         except EpisodeFailed as error:
             info = {"scenario": self._scenario.id, "failure": str(error), "failure_cause": error.cause}
-            return Transition(self._seen, math.nan, False, True, info)
+            return Transition(self.seen, math.nan, False, True, info)
 
     async def _in_time(self, job: Coroutine[Any, Any, T]) -> T:
         """Does a turn's work within the task's deadline."""
@@ -162,7 +166,7 @@ class Dialogue:
             state.messages.append({"role": "user", "content": answer})
         if terminated or (truncated and task.reward is None):
             state.proposals = ()
-            observation = await self._observe() if self._observe_end else self._seen
+            observation = await self._observe() if self._observe_end else self.seen
         else:
             observation = await self._open_turn()
             self._over = truncated
@@ -171,8 +175,8 @@ class Dialogue:
 
     async def _open_turn(self) -> Observation:
         self.state.proposals = await self._ask(self.task.interface.propose(self.state))
-        self._seen = await self._observe()
-        return self._seen
+        self.seen = await self._observe()
+        return self.seen
 
     async def _observe(self) -> Observation:
         try:
@@ -238,17 +242,17 @@ class Dialogue:
 
     def _turn(self, completion: Completion) -> Turn:
         scenario, index = self._scenario, self.state.turn
-        scripted_end = index == len(scenario.user) - 1
+        answers_script = index == len(scenario.user) - 1
         return Turn(
             messages=tuple(self.state.messages),
             reply=completion.text,
-            reference=scenario.reference if scripted_end else None,
+            reference=scenario.reference if answers_script else None,
             scenario_id=scenario.id,
             tags=scenario.tags,
             hidden=scenario.hidden,
             finish_reason=completion.finish_reason,
             index=index,
-            last=scripted_end or index + 1 >= self.task.max_turns,
+            last=index + 1 >= self.task.turns(scenario),
         )
 
     def _info(self, action: Any, completion: Completion, judged: Judged) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import difflib
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
 
 from ..inference.errors import ConfigError, near_miss
 from .dialogue import Dialogue
 from .episodes import Episode
 from .observation import Observation
+from .policies import action_mask
 from .task import Task
 
 
@@ -127,6 +130,10 @@ class DialogueEnv(gym.Env[Observation, Any]):
         if self.task.reward is not None:
             self.task.reward.observe([t.info])
         return t.observation, t.reward, t.terminated, t.truncated, t.info
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Which actions make sense now, one entry for each choice of each part of an action; for agents that mask."""
+        return action_mask(self.task.interface, self._dialogue.seen)
 
     def render(self) -> str | None:
         """The dialogue so far as text, if ``render_mode`` is ``ansi``."""

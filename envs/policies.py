@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 from .interfaces import ActionInterface
@@ -69,3 +70,16 @@ def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
     if isinstance(space, spaces.Discrete):
         actions = [int(action[0]) for action in actions]
     return {interface.describe(action): ConstantPolicy(action) for action in actions}
+
+
+def action_mask(interface: ActionInterface, observation: Observation) -> npt.NDArray[np.bool_]:
+    """Which actions make sense in what is seen.
+
+    Returns:
+        One entry for each choice of each part of an action: (n,) for `Discrete`, (sum of sizes,) for `MultiDiscrete`.
+    """
+    mask = interface.mask(observation)
+    if mask is not None:
+        return mask
+    space = interface.action_space
+    return np.ones(int(space.n if isinstance(space, spaces.Discrete) else np.sum(getattr(space, "nvec", 0))), bool)

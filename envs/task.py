@@ -17,7 +17,7 @@ from .episodes import Curriculum
 from .interfaces import ActionInterface, make_interface
 from .observation import Observer
 from .scenarios import Scenario, load_scenarios
-from .users import ScriptedUser, User, make_user
+from .users import ScriptedUser, User, make_user, most_turns
 
 SYSTEM = "Answer in one or two short sentences."
 DEFAULT_JUDGES: Mapping[str, Any] = {
@@ -87,6 +87,10 @@ class Task:
         """Deals the scenarios."""
         return Curriculum(self.scenarios, self.draws)
 
+    def turns(self, scenario: Scenario) -> int:
+        """How many turns the assistant can have in a dialogue of this scenario at most."""
+        return most_turns(self.user, scenario, self.max_turns)
+
     def without_reward(self, scenarios: Sequence[Scenario] | None = None) -> Task:
         """The same task, unjudged, for evaluation and serving."""
         return replace(self, reward=None, scenarios=self.scenarios if scenarios is None else scenarios)
@@ -119,7 +123,7 @@ class Task:
             encoder: An encoder, its name or its settings.
             judges: Key to judge settings; `DEFAULT_JUDGES` by default. An empty mapping plays without judging.
             reward: A ready reward, or the options of the composition.
-            scenarios: A shipped set's name, the path of a JSONL file, or scenarios.
+            scenarios: A shipped set's or game's name, the path of a JSONL file, or scenarios.
             split: Which split of a named set or file.
             limit: Take this many scenarios of the split; None for all.
             user: A user, its name or its settings.
@@ -152,7 +156,7 @@ class Task:
             encoder=encoder,
             scenarios=scenarios,
             reward=reward,
-            user=make_user(user) if isinstance(user, str | Mapping) else user,
+            user=make_user(user, client, endpoints) if isinstance(user, str | Mapping) else user,
             system=system,
             max_turns=max_turns,
             draws=draws,

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ..inference.client import InferenceClient
+from ..inference.endpoint import Endpoint
 from ..inference.settings import named
+from .games import make_game
 from .scenarios import Scenario
 from .state import DialogueState
 
@@ -14,11 +17,27 @@ class User(Protocol):
     """Answers the assistant. One object serves all dialogues, so it keeps no state of its own.
 
     One that asks nobody may have an attribute ``immediate = True``: it is then asked before the judges instead of beside them.
+    One that asks an endpoint should have ``requests_per_turn``, so that `duologue plan` counts it. One that knows beforehand
+    how many turns of the assistant it takes at most may have a method ``most_turns(scenario)``; else ``env.max_turns`` is the bound.
     """
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
         """The next user turn, after the assistant's turn number ``state.turn - 1``; None ends the dialogue."""
         ...
+
+
+class NoUser:
+    """Asks the scenario's opening question and leaves after the answer."""
+
+    immediate = True
+
+    async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
+        """None."""
+        return None
+
+    def most_turns(self, scenario: Scenario) -> int:
+        """One."""
+        return 1
 
 
 class ScriptedUser:
@@ -30,15 +49,56 @@ class ScriptedUser:
         """The next scripted turn."""
         return scenario.user[state.turn] if state.turn < len(scenario.user) else None
 
+    def most_turns(self, scenario: Scenario) -> int:
+        """As many as are scripted."""
+        return len(scenario.user)
 
-USERS: Mapping[str, str] = {"scripted": ".envs.users:ScriptedUser"}
+
+class RuleUser:
+    """Plays the user's side of a game by its rules: the same dialogue always gets the same answer.
+
+    Args:
+        game: A key of `GAMES`; its scenarios hold the facts that the rules need.
+    """
+
+    immediate = True
+
+    def __init__(self, game: str) -> None:
+        self._game = make_game(game)
+
+    async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
+        """What the rules say, from the scenario's hidden facts and the dialogue."""
+        return self._game.reply(scenario.hidden, state.messages)
 
 
-def make_user(settings: Mapping[str, Any] | str) -> User:
+USERS: Mapping[str, str] = {
+    "llm": ".envs.llm_user:LLMUser",
+    "none": ".envs.users:NoUser",
+    "rule": ".envs.users:RuleUser",
+    "scripted": ".envs.users:ScriptedUser",
+}
+
+
+def make_user(
+    settings: Mapping[str, Any] | str,
+    client: InferenceClient | None = None,
+    endpoints: Mapping[str, Endpoint] | None = None,
+) -> User:
     """Builds the user that ``settings["name"]`` names, or a dotted path ``package.module:Class``.
+
+    Args:
+        settings: A name, or a mapping with ``name`` and constructor arguments.
+        client: For users that ask an endpoint.
+        endpoints: By role; such a user is ``endpoints["user"]``, or the assistant where none is set.
 
     Raises:
         ConfigError: If the name is unknown or an argument is refused.
     """
-    user: User = named(USERS, settings, "env.user")
+    user: User = named(USERS, settings, "env.user", client=client, endpoints=endpoints)
     return user
+
+
+def most_turns(user: User, scenario: Scenario, max_turns: int) -> int:
+    """How many turns the assistant can have with this user at most."""
+    bound = getattr(user, "most_turns", None)
+    return max_turns if bound is None else min(int(bound(scenario)), max_turns)

@@ -22,6 +22,7 @@ from .dialogue import Dialogue, EpisodeFailed, Transition
 from .env import task_from
 from .episodes import Episode
 from .observation import Observation
+from .policies import action_mask
 from .task import Task
 
 Started = tuple[Observation, dict[str, Any]]
@@ -73,7 +74,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._seeds: list[tuple[int, int, int]] = []  # per copy: seed, number of its first episode, stride
         self._played = [0] * num_envs
         self._ended: Flags = np.zeros(num_envs, bool)
-        self._observations: list[Observation] = [{} for _ in range(num_envs)]
+        self.observations: list[Observation] = [{} for _ in range(num_envs)]
         self._seed_all(0)
 
     def reset(
@@ -97,7 +98,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         infos: dict[str, Any] = {}
         started = self.task.client.run(self.begin(list(np.flatnonzero(chosen))))
         for i, (observation, info) in started.items():
-            self._observations[i] = observation
+            self.observations[i] = observation
             infos = self._add_info(infos, info, i)
         self._ended[chosen] = False
         return self._batch(), infos
@@ -125,13 +126,17 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             info: dict[str, Any] = {}
             if transition is not None:
                 rewards[i], terminated[i], truncated[i] = transition.reward, transition.terminated, transition.truncated
-                self._observations[i], info = transition.observation, transition.info
+                self.observations[i], info = transition.observation, transition.info
             if started is not None:
                 final = {} if transition is None else {"final_obs": transition.observation, "final_info": info}
-                self._observations[i], info = started[0], {**final, **started[1]}
+                self.observations[i], info = started[0], {**final, **started[1]}
             infos = self._add_info(infos, info, i)
         self._ended = (terminated | truncated) if self.mode is not AutoresetMode.SAME_STEP else self._ended & False
         return self._batch(), rewards, terminated, truncated, infos
+
+    def action_masks(self) -> Flags:
+        """Which actions make sense in each copy, one column for each choice of each part of an action."""
+        return np.stack([action_mask(self.task.interface, seen) for seen in self.observations])
 
     async def advance(self, actions: Sequence[Any], resting: Flags) -> list[Outcome]:
         """What `step` does, before it is batched; for shells with an info format of their own.
@@ -193,7 +198,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _batch(self) -> Any:
         out = create_empty_array(self.single_observation_space, self.num_envs)
         assert isinstance(out, dict)
-        return concatenate(self.single_observation_space, self._observations, out)
+        return concatenate(self.single_observation_space, self.observations, out)
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

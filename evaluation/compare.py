@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ..envs.interfaces.plain import Plain
 from ..envs.task import Task
+from ..envs.users import make_user
 from ..inference.client import InferenceClient
 from ..inference.encoders import make_encoder
 from ..inference.endpoint import endpoints_from_settings
@@ -49,6 +50,7 @@ class Settings:
         split: See there.
         limit: See there.
         system: A system prompt for prompts that have none.
+        user: Who answers the assistant, see `make_user`.
         max_turns: Assistant turns after which a dialogue is cut.
         contestants: Name to settings, see `make_entrant`; at least two.
         against: Names of the baselines; None for the first contestant, ``all`` for everybody against everybody.
@@ -61,6 +63,7 @@ class Settings:
     split: str = "test"
     limit: int | None = None
     system: str | None = None
+    user: Mapping[str, Any] | str = "scripted"
     max_turns: int = 8
     contestants: Mapping[str, Any] = field(default_factory=dict)
     against: Sequence[str] | str | None = None
@@ -125,6 +128,7 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             interface=Plain(),
             encoder=make_encoder("hashing", client),
             scenarios=scenarios,
+            user=make_user(settings.user, client, endpoints),
             system=settings.system or "",
             max_turns=settings.max_turns,
         )

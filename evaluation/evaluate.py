@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
+from ..envs.users import make_user
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.garbage import calm_collection
@@ -174,9 +175,11 @@ class Evaluation:
         self.client = client
         self.settings, scenarios, self.referee, self.about = checked
         self.bundle = load_bundle(bundle, client, trusted=trusted)
+        endpoints = endpoints_from_settings(config["inference"])
         self.task = Task(
             client=client,
-            assistant=endpoints_from_settings(config["inference"])["assistant"],
+            assistant=endpoints["assistant"],
+            user=make_user(config["env"].get("user", "scripted"), client, endpoints),
             interface=self.bundle.interface,
             encoder=self.bundle.encoder,
             scenarios=scenarios,

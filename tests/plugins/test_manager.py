@@ -21,6 +21,10 @@ BY_NAME_ALONE = {
     "readability",
     "language",
     "toxicity",
+    "bargain",
+    "form",
+    "support",
+    "tutoring",
 }
 BUILTIN = BY_NAME_ALONE | {"panel", "python", "reward_model"}
 
@@ -357,7 +361,7 @@ def test_a_judge_that_names_context_gets_it_and_a_user_cannot_set_it(context):
     ("settings", "message"),
     [
         ("lenght", "`judges.x`: there is no judge `lenght`: did you mean `length`?"),
-        ("qqq", "`judges.x`: there is no judge `qqq`: known: `chrf`, `language`, `length`, `llm`, "),
+        ("qqq", "`judges.x`: there is no judge `qqq`: known: `bargain`, `chrf`, `form`, `language`, "),
         ({"low": 3}, "`judges.x`: there is no judge `None`"),
         ({"name": "length", "hihg": 3}, "`judges.x.hihg` is not a setting here: did you mean `high`?"),
         ({"name": "length", "low": 9, "high": 3}, "`judges.x` was refused: `low` and `high` must satisfy"),

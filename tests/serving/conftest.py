@@ -15,7 +15,7 @@ import uvicorn
 from aiohttp import web
 
 from duologue.agents import DialoguePPO, DialogueVecEnv, load_bundle, save_bundle
-from duologue.agents.bundle import NETWORKS, network_name
+from duologue.agents.networks import NETWORKS, network_name
 from duologue.serving import Alias, Limits, build_app
 from duologue.serving.completions import Service
 from duologue.serving.upstream import Upstream

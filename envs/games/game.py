@@ -1,0 +1,31 @@
+"""What a game is: a task that is played by rules on both sides, so that everything about it can be checked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...inference.completion import Message
+from ..scenarios import Scenario, Split
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game. All its parts are pure functions, so that one object serves any number of dialogues.
+
+    Attributes:
+        scenario: Draws a scenario with this id and split.
+        reply: The user's next turn, from the hidden facts and the dialogue so far, which ends with the assistant's turn;
+            None ends the dialogue.
+        answer: What a model that follows directives to the letter would say: the dialogue with its system prompt, and
+            the number of the directive.
+        directives: What the assistant can be told to do, one per action of the interface `strategy`; the first is
+            empty.
+    """
+
+    scenario: Callable[[random.Random, str, Split], Scenario]
+    reply: Callable[[Mapping[str, Any], Sequence[Message]], str | None]
+    answer: Callable[[Sequence[Message], int], str]
+    directives: tuple[str, ...]

@@ -1,0 +1,101 @@
+"""Agents of the libraries: each trains on dialogues, and what it learnt acts the same from its bundle."""
+
+import json
+
+import numpy as np
+import pytest
+
+from duologue.agents import load_bundle
+from duologue.agents.library import LIBRARY, LibraryAgent
+from duologue.agents.policies import TorchPolicy
+from duologue.agents.train import train
+from duologue.envs import DialogueEnv
+from duologue.inference import ConfigError
+
+SMALL = {"total_timesteps": 24, "n_envs": 4}
+AGENTS = {
+    "a2c": {"n_steps": 2},
+    "dqn": {"learning_starts": 4, "batch_size": 4},
+    "maskable_ppo": {"n_steps": 2, "batch_size": 4, "n_epochs": 1},
+    "linucb": {"n_steps": 2},
+}
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_it_trains_and_its_bundle_acts(configured, make_task, tmp_path, name):
+    config = configured("train") | {"interface": {"name": "strategy"}, "agent": {"name": name, **SMALL, **AGENTS[name]}}
+    summary = train(config, tmp_path / "run")
+    assert summary["timesteps"] >= 24
+    bundle = load_bundle(tmp_path / "run")
+    record = json.loads((tmp_path / "run/bundle/policy.json").read_text())
+    assert record["network"]["name"] == {"linucb": "linear", **{n: o.network for n, o in LIBRARY.items()}}[name]
+    env = DialogueEnv(make_task(interface="strategy"))
+    observation, _ = env.reset(seed=0)
+    probabilities = bundle.policy.probabilities(observation)[0]
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert bundle.policy.act(observation) == probabilities.argmax()
+
+
+def test_a_recurrent_policy_learns_and_says_why_it_makes_no_bundle(make_task, tmp_path):
+    agent = LibraryAgent(
+        make_task(interface="strategy"),
+        "recurrent_ppo",
+        {"total_timesteps": 8, "n_envs": 2, "n_steps": 2, "batch_size": 2},
+        0,
+    )
+    curve = []
+    agent.learn(lambda turns, reward: curve.append(reward), lambda: None)
+    assert agent.turns >= 8
+    assert agent.network is None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("a2c", {"lerning_rate": 1}, r"`agent.lerning_rate` is not a setting of A2C: did you mean `learning_rate`"),
+        ("dqn", {"n_envs": 0}, "`agent.n_envs` must be a whole number of at least 1, not 0"),
+        ("a2c", {"n_steps": "many"}, "`agent` was refused"),
+    ],
+)
+def test_bad_settings_are_named(make_task, name, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        LibraryAgent(make_task(interface="strategy"), name, {"total_timesteps": 8, "n_envs": 2, **settings}, 0)
+
+
+def test_dqn_needs_one_discrete_choice(make_task):
+    with pytest.raises(ConfigError, match="`agent` was refused"):
+        LibraryAgent(make_task(interface="decode"), "dqn", {"total_timesteps": 8, "n_envs": 2}, 0)
+
+
+class TestMasks:
+    """An empty candidate is never sent where there is another."""
+
+    @pytest.fixture
+    def env(self, server, make_task):
+        answers = iter(["", "Four words are here.", "", ""] * 40)
+        server.answer = lambda body: next(answers)
+        return DialogueEnv(make_task(interface="select"))
+
+    def test_the_environment_tells(self, env):
+        env.reset(seed=0)
+        assert env.action_masks().sum() == 1
+
+    def test_a_policy_heeds_it(self, env):
+        from duologue.agents.scorer import CandidatePolicy
+
+        observation, _ = env.reset(seed=0)
+        network = CandidatePolicy(
+            env.observation_space, env.action_space, lambda _: 0.0
+        )  # uniform: the first wins ties
+        assert TorchPolicy(network, env.task.interface.mask).act(observation) == np.flatnonzero(env.action_masks())[0]
+
+    def test_all_or_none_empty_is_no_mask(self, server, make_task):
+        server.answer = lambda body: ""
+        env = DialogueEnv(make_task(interface="select"))
+        env.reset(seed=0)
+        assert env.action_masks().all()
+
+    def test_several_choices_have_one_entry_each(self, make_task):
+        env = DialogueEnv(make_task(interface="decode"))
+        env.reset(seed=0)
+        assert env.action_masks().shape == (sum(env.action_space.nvec),)
