@@ -52,7 +52,9 @@ class Fault(NamedTuple):
 
 FAULTS: Mapping[str, Fault] = {
     "unknown command": Fault(("trian",), ("`trian`", "did you mean `train`?")),
-    "unknown judge": Fault(("train", "+judge@judges.x=nope"), ("`nope`", "known: `bargain`, `chrf`, `form`, `language`")),
+    "unknown judge": Fault(
+        ("train", "+judge@judges.x=nope"), ("`nope`", "known: `bargain`, `chrf`, `form`, `language`")
+    ),
     "misspelt judge": Fault(("train", "judge@judges.rules=rule"), ("`rule`", "did you mean `rules`?")),
     "misspelt experiment": Fault(("run", "experiment=quickstrat"), ("did you mean `quickstart`?",)),
     "misspelt setting": Fault(
