@@ -142,9 +142,9 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             config["judge"], referee.asks, judge_model, _models(settings, task), check, "judge_check"
         )
         with Run("compare", folder, config, client.meter) as run, session(run, client):
+            run.afterwards = lambda: _show(run, client)
             run.summary["judge"] = about
             run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
-        _show(run, client)
         return run.summary
     finally:
         client.close()

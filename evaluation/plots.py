@@ -81,7 +81,7 @@ def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Pat
             colour = _COLOURS[standing.kind]
             axes.errorbar([standing.mean], [place], xerr=spread, fmt="o", capsize=3, color=colour)
             axes.plot(standing.by_seed, [place] * len(standing.by_seed), "|", color=colour, alpha=0.6)
-        names = [f"{_short(s.name)}\n{s.requests:.1f} requests" for s in reversed(standings)]
+        names = [f"{short(s.name)}\n{s.requests:.1f} requests" for s in reversed(standings)]
         axes.set_yticks(range(len(standings)), names, parse_math=False)
         axes.set_ylim(-0.7, len(standings) - 0.3)
         axes.set_xlabel("return of an episode on held-out scenarios; 95% interval, and a mark for each seed")

@@ -1,4 +1,7 @@
-"""CIMA: tutors of Italian and what they answered to a student (Stasaski, Kao and Hearst 2020), in its ``dataset.json``."""
+"""CIMA: tutors of Italian and what they answered to a student (Stasaski, Kao and Hearst 2020), in its ``dataset.json``.
+
+Its exercises can be played as the game `tutoring`: their hidden facts and the first line of their system prompt are as that game reads them.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from .drafts import Draft
 
 _PARTS = ("prepDataset", "shapeDataset")
 _SYSTEM = """\
-You teach Italian. The student describes a picture and must say in Italian: "{phrase}". Do not say the whole phrase \
-yourself: give a hint, correct one mistake, or ask one question, in one or two short sentences.
+You are a tutor of Italian. Lead the student in short turns to say "{phrase}" in Italian, without saying it. The facts: first, {}; second, {}; \
+third, {}. The answer is {answer}.
 
 The dialogue so far:
 {dialogue}"""
@@ -47,18 +50,21 @@ def cima_draft(record: Mapping[str, Any]) -> Draft:
         raise ValueError("`past_convo` must end with the student, who speaks second: the number of its turns is odd")
     replies = _texts(record, "tutorResponses")
     italian = [_word(record, name) for name in ("prep", "obj", "color")]
-    phrase = " ".join(_word(record, name) for name in ("engPrep", "engColor", "engObj"))
-    speakers = ("Tutor", "Student")
-    dialogue = "\n".join(f"{speakers[number % 2]}: {text}" for number, text in enumerate(said[:-1]))
+    english = [_word(record, name) for name in ("engPrep", "engObj", "engColor")]
+    phrase, answer = f"{english[0]} {english[2]} {english[1]}", " ".join(italian)
+    facts = [f"{one} = {other}" for one, other in zip(english, italian, strict=True)]
+    tried = " ".join(said[1::2]).lower()
+    missing = next((number for number, word in enumerate(italian) if word.lower() not in tried), len(italian) - 1)
+    dialogue = "\n".join(f"{('Tutor', 'Student')[number % 2]}: {text}" for number, text in enumerate(said[:-1]))
     return Draft(
         (said[-1],),
         group=phrase,
-        system=_SYSTEM.format(phrase=phrase, dialogue=dialogue),
+        system=_SYSTEM.format(*facts, phrase=phrase, answer=answer, dialogue=dialogue),
         reference=replies[0],
         tags=("tutoring", "italian"),
-        persona="a student who learns Italian",
-        goal=f"to say in Italian: {phrase}",
-        hidden={"answer": " ".join(italian), "words": italian, "replies": list(replies)},
+        persona=f"You are a student who is to say in Italian: {phrase}",
+        goal=f"You lack one fact: {facts[missing]}. Once the tutor has explained it, say your own answer. Never say it before.",
+        hidden={"answer": answer, "facts": facts, "missing": missing, "quick": True, "replies": list(replies)},
     )
 
 

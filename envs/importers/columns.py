@@ -42,6 +42,7 @@ class Columns:
             raise ConfigError(
                 f"`user=COLUMN` must say where the question is: there is none of {', '.join(_USER)} among the columns "
                 f"{', '.join(f'`{known}`' for known in record)}"
+                + ("; `duologue import messages` reads dialogues" if {"messages", "data"} & set(record) else "")
             )
         user = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
         if not user or not all(isinstance(text, str) and text.strip() for text in user):

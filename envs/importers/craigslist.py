@@ -1,7 +1,9 @@
 """CraigslistBargain (He, Chen, Balakrishnan and Liang 2018): listings and what buyer and seller hope for, in JSON.
 
 Three kinds of its files are read, each a list: dialogues (``scenario`` in each), scenarios (``kbs``), and the listings that both were made of.
-The dialogues' words are not used: what a seller said to another buyer answers nothing that a policy's model says.
+The dialogues' words are not used: what a seller said to another buyer answers nothing that a policy's model says. They can be
+played as the game `bargain`, whose hidden facts they have: the listed price is what the item is worth to the buyer, and the lowest one
+what the buyer hoped for, so that the game's outcome is the share of the hope that came true.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ from typing import Any
 
 from .drafts import Draft
 
-_SYSTEM = """\
-You want to buy this from the seller you talk to, for as little as you can{target}.
-{title}, listed for ${price:,}. {description}"""
+_SYSTEM = (
+    "You are buying this for yourself: {title}. {description} It is worth ${price} to you: pay less if you can, and never more. Name a "
+    "price as $N. To close at the seller's last price, say: Deal at $N. Answer in one short sentence."
+)
+_USUAL = 0.7
+"""Of the listed price: what the middle one of the data set's buyers hopes for."""
 
 
 def craigslist_draft(record: Mapping[str, Any]) -> Draft:
@@ -35,23 +40,25 @@ def craigslist_draft(record: Mapping[str, Any]) -> Draft:
         )
     lines = named.get("description") or []
     description = " ".join([lines] if isinstance(lines, str) else [line for line in lines if isinstance(line, str)])
-    target = hopes.get("buyer_target")
+    lowest = hopes.get("seller_bottomline", hopes.get("buyer_target", round(_USUAL * price)))
+    if lowest >= price:
+        raise ValueError(f"nothing can be won: the lowest price {lowest} is not below the listed one, {price}")
     category = named.get("category", record.get("category"))
-    sold = f" at about ${hopes['seller_target']:,}" if "seller_target" in hopes else " for what it is listed at"
+    title = title.strip()
     return Draft(
-        (f"Hello! Yes, it is still available: {title.strip()}, for ${price:,}. Are you interested?",),
-        group=f"{title.strip()}\n{description}",
-        system=_SYSTEM.format(
-            title=title.strip(),
-            price=price,
-            description=description,
-            target=f", at best for ${target:,}" if target else "",
-        ).strip(),
+        (f"Hello, I am selling this: {title}. It is in good shape. I would like to have ${_plain(price)}.",),
+        group=f"{title}\n{description}",
+        system=_SYSTEM.format(title=title, description=description, price=_plain(price)),
         tags=("bargain", *([category] if isinstance(category, str) and category else [])),
-        persona="a private seller",
-        goal=f"to sell it{sold}",
-        hidden={"list_price": price, **hopes},
+        persona=f"You are selling this and asked ${_plain(price)}: {title}",
+        goal=f"Sell for as much as you can, and never for less than ${_plain(lowest)}. Name every price as $N. "
+        "The sale is done when the buyer says: Deal at $N, with your last price.",
+        hidden={"value": price, "reserve": lowest, "asked": price, "mood": "calm"},
     )
+
+
+def _plain(price: float) -> str:
+    return f"{price:.2f}".removesuffix(".00")
 
 
 def _sides(scenario: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, float]]:

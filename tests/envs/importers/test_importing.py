@@ -1,15 +1,21 @@
 """Other people's data as scenarios: small files in each format, in our own words, read as the real ones are."""
 
+import asyncio
 import json
 
 import pytest
 
 from duologue.cli import main
 from duologue.envs import load_scenarios
+from duologue.envs.games import make_game
 from duologue.envs.importers import DataOptions, Shares, import_scenarios
 from duologue.envs.scenarios import SPLITS, read_scenarios, write_scenarios
 from duologue.evaluation.exchange import run_import
 from duologue.inference import ConfigError
+from duologue.plugins import Turn
+from duologue.plugins.judges.bargain import BargainJudge
+from duologue.plugins.judges.prices import prices
+from duologue.plugins.judges.tutoring import TutoringJudge
 
 CHAT = {
     "messages": [
@@ -98,8 +104,9 @@ def test_an_exercise_is_a_scenario_for_a_tutor(tmp_path):
     assert scenario.user == ("sul verde tetto",)
     assert '"is on the green roof"' in scenario.system
     assert scenario.system.endswith("Student: Is it sopra il?\nTutor: Nearly: on is su.")
-    assert "tetto verde" not in scenario.system
     assert scenario.hidden["answer"] == "e sul tetto verde"
+    assert scenario.hidden["facts"] == ["is on the = e sul", "roof = tetto", "green = verde"]
+    assert scenario.hidden["missing"] == 0
     assert (scenario.reference, scenario.hidden["replies"]) == (
         "Where does the colour go?",
         EXERCISE["tutorResponses"],
@@ -134,18 +141,47 @@ def test_another_json_is_no_cima(tmp_path):
 def test_the_three_files_of_bargains_are_read(tmp_path):
     path = tmp_path / "data.json"
     dialogue = {"scenario": bargain(60), "scenario_uuid": "s1", "events": [], "outcome": {"reward": 1}}
-    for record, hopes in [
-        (LISTING, {"list_price": 120}),
-        (bargain(84), {"list_price": 120, "buyer_target": 84, "seller_target": 120}),
-        (dialogue, {"list_price": 120, "buyer_target": 60, "seller_target": 120}),
-    ]:
+    for record, lowest in [(LISTING, 84), (bargain(96), 96), (dialogue, 60)]:
         path.write_text(json.dumps([record]))
         (scenario,) = read("craigslist", path)
-        assert scenario.hidden == hopes
+        assert scenario.hidden == {"value": 120, "reserve": lowest, "asked": 120, "mood": "calm"}
         assert scenario.tags == ("bargain", "furniture")
-        assert scenario.user[0].startswith("Hello! Yes, it is still available: Oak desk, for $120.")
-        assert "Oak desk, listed for $120. Solid." in scenario.system
-        assert ("at best for $60" in scenario.system) == (record is dialogue)
+        assert prices(scenario.user[0]) == [120]
+        assert scenario.system.startswith("You are buying this for yourself: Oak desk. Solid.")
+        assert str(lowest) not in scenario.system
+        assert str(lowest) in scenario.goal
+
+
+def played(game, scenario, moves):
+    """A dialogue of an imported scenario by a game's rules: the policy's moves, and a model that follows them."""
+    rules = make_game(game)
+    messages = [{"role": "system", "content": scenario.system}, {"role": "user", "content": scenario.user[0]}]
+    for move in moves:
+        reply = rules.answer(messages, move)
+        turn = Turn(messages=tuple(messages), reply=reply, hidden=scenario.hidden)
+        messages.append({"role": "assistant", "content": reply})
+        said = rules.reply(scenario.hidden, messages)
+        if said is None:
+            break
+        messages.append({"role": "user", "content": said})
+    return turn
+
+
+def test_a_bargain_is_played_by_the_games_rules(tmp_path):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([bargain(84)]))
+    (scenario,) = read("craigslist", path)
+    (verdict,) = asyncio.run(BargainJudge().score([played("bargain", scenario, [2, 4, 5])]))
+    assert 0 < verdict.value <= 1
+
+
+def test_an_exercise_is_played_by_the_games_rules(tmp_path):
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"prepDataset": {"0": EXERCISE}}))
+    (scenario,) = read("cima", path)
+    taught, told = (played("tutoring", scenario, moves) for moves in ([2, 1], [6, 1]))
+    (good, poor) = asyncio.run(TutoringJudge().score([taught, told]))
+    assert good.value > poor.value > 0
 
 
 def test_bargains_about_one_listing_are_in_one_split_and_played_once(tmp_path):
@@ -164,6 +200,7 @@ def test_bargains_about_one_listing_are_in_one_split_and_played_once(tmp_path):
         ({**LISTING, "price": "cheap"}, "`price` must be a number"),
         ({**LISTING, "price": 0}, "a `price` above 0"),
         ({"kbs": []}, "`kbs` must hold a side"),
+        (bargain(120), "nothing can be won"),
     ],
 )
 def test_a_bad_bargain_is_named_by_its_number(tmp_path, record, said):
