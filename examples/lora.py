@@ -11,8 +11,8 @@ from duologue.inference.completion import Message
 
 SETTINGS = [
     "agent.max_steps=3",
-    "agent.num_generations=8",
-    "agent.per_device_train_batch_size=8",
+    "agent.num_generations=4",
+    "agent.per_device_train_batch_size=4",
     "agent.max_completion_length=20",
     "agent.learning_rate=0.0001",
     "agent.beta=0.0",

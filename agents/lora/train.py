@@ -96,6 +96,10 @@ def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
     from trl import GRPOConfig
 
     own, settings = read_settings(config["agent"])
+    if (config.get("validation") or {}).get("every") is not None:
+        raise ConfigError(
+            "`validation.every` looks at policies: leave it out with `agent=grpo`, and compare afterwards"
+        )
     if (config.get("interface") or {}).get("name") != Text.name:
         raise ConfigError(
             f"`interface={(config.get('interface') or {}).get('name')}`: with `agent=grpo` a local model writes the turn itself: "

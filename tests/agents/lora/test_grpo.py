@@ -186,6 +186,7 @@ def test_what_stands_between_two_turns(writer):
             "the local model `nowhere/at-all` cannot be loaded: give `embedded://smollm2`",
         ),
         (["agent.adapter=nowhere"], "nowhere is no adapter in PEFT's format"),
+        (["validation.every=10"], "`validation.every` looks at policies: leave it out"),
         (["interface=strategy"], "`interface=strategy`: with `agent=grpo` a local model writes the turn itself"),
     ],
 )
