@@ -60,7 +60,7 @@ class WriterAlias:
         self.name, self.base, self._decoding = name, str(record["model"]), writer.decoding
         self._system = str((record.get("task") or {}).get("system") or "")
         lock = threading.Lock()  # turns that are sampled otherwise are another batch, and the model does one at a time
-        self._make = lambda decoding: Desk(LocalWriter(writer.local, decoding), lock=lock)
+        self._make: Callable[[Any], Any] = lambda decoding: Desk(LocalWriter(writer.local, decoding), lock=lock)
         self._desks: dict[Any, Any] = {}
 
     async def answer(self, body: Mapping[str, Any]) -> Response:
