@@ -10,7 +10,6 @@ from duologue.evaluation.entrants import make_entrant
 from duologue.inference.errors import ConfigError
 from duologue.tests.agents.lora.conftest import configured_for, tiny  # noqa: F401
 
-
 NEEDS_PEFT = pytest.mark.skipif(find_spec("peft") is None, reason="needs the `lora` extra")
 
 
