@@ -103,7 +103,7 @@ def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
     if (config.get("interface") or {}).get("name") != Text.name:
         raise ConfigError(
             f"`interface={(config.get('interface') or {}).get('name')}`: with `agent=grpo` a local model writes the turn itself: "
-            "leave `interface` out, which makes it `text`"
+            "take `interface=text`, and no `experiment` that sets another one"
         )
     task = replace(build_task(config, client), draws=1)
     if task.reward is None:
