@@ -74,7 +74,7 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
         place == "cpu"
     ):  # torch's threads spin while they wait for each other: with one for each core, all suffer from whatever else runs
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        th.set_num_threads(max(1, cores - 1))
+        th.set_num_threads(max(1, min(th.get_num_threads(), cores - 1)))
     return LocalModel(name, model.to(place), tokenizer)
 
 

@@ -71,6 +71,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         What ``summary.json`` says of the training.
     """
+    config = {**config, "agent": _absolute(config["agent"])}  # a run that goes on may be told so from another folder
     client = InferenceClient.from_settings(config["inference"])
     try:
         with quiet():
@@ -85,6 +86,12 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return run.summary
     finally:
         client.close()
+
+
+def _absolute(agent: Mapping[str, Any]) -> dict[str, Any]:
+    """The part ``agent`` with whole paths."""
+    named = {name: Path(str(agent[name])).expanduser() for name in ("pairs", "adapter", "model") if agent.get(name)}
+    return {**agent, **{name: str(path.resolve()) for name, path in named.items() if path.exists()}}
 
 
 def _figure(value: float | None) -> str:
