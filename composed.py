@@ -49,7 +49,7 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
                 raise  # for what is raised here Hydra prints a line that names the job: of use only among many
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and the door words them
-    sys.argv = [f"duologue {name}", *overrides]
+    sys.argv = [f"duologue {name}", *sorted(overrides, key=_is_override)]  # Hydra reads no flag between two overrides
     try:
         job()
     except Exception:
@@ -57,6 +57,11 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
             raise
     if failures:  # as they were raised: a multirun wraps them
         raise failures[0] from None
+
+
+def _is_override(argument: str) -> bool:
+    """Whether an argument is neither a flag nor a flag's value."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> Any:
