@@ -62,6 +62,8 @@ def _command(name: str, arguments: Sequence[str]) -> None:
 
     as_json = "--json" in arguments
     arguments = [argument for argument in arguments if argument != "--json"]
+    if name == "bench":
+        arguments = _task_first(arguments)
     resumed_ = [argument for argument in arguments if argument.startswith("resume=")]
     if not resumed_:
         run_composed(name, arguments, as_json)
@@ -74,6 +76,18 @@ def _command(name: str, arguments: Sequence[str]) -> None:
         print(f"{shown(folder)} is complete: there is nothing to resume")  # noqa: T201
         return
     play(name, config, shown(folder), as_json)
+
+
+def _task_first(arguments: Sequence[str]) -> list[str]:
+    """``bench bargain …`` as overrides; a game is played by rules unless another ``inference`` is asked for."""
+    task, *rest = arguments or [""]
+    if not task.isidentifier():
+        return list(arguments)
+    chosen = any(argument.startswith("inference=") for argument in rest)
+    return [f"experiment={task}", *([] if chosen or task not in _GAMES else ["inference=rules"]), *rest]
+
+
+_GAMES = ("bargain", "forms", "support", "tutoring")
 
 
 def function(target: str) -> Callable[..., object]:

@@ -57,6 +57,13 @@ COMMANDS: Mapping[str, Command] = {
         ".evaluation.evaluate:evaluate",
         WORK,
     ),
+    "bench": Command(
+        "measure what can be learnt on a task: chance, constants, a bandit, the agent, the oracle",
+        "duologue bench bargain",
+        ".evaluation.bench:bench",
+        WORK,
+        ("assistant", "bargain", "forms", "support", "tutoring"),
+    ),
     "compare": Command(
         "compare models, or answers in files, on a file of prompts",
         "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
@@ -103,6 +110,13 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         "duologue report runs/run/latest",
         ".evaluation.report:run",
         WORK,
+    ),
+    "sweep-report": Command(
+        "compare the jobs of a multirun: settings, parameters, failures",
+        "duologue sweep-report runs/sweeps/latest",
+        ".evaluation.sweep_report:run",
+        WORK,
+        ("--json", "metric="),
     ),
     "judges": Command(
         "list the judges that rewards and evaluations can use",

@@ -18,7 +18,7 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
 
     Args:
         name: A key of `COMMANDS`.
-        overrides: Hydra's: values, groups, flags such as ``-m``.
+        overrides: Hydra's: values, groups, flags such as ``-m``; and ``--workers N``.
         as_json: See `play`.
     """
     import hydra
@@ -26,42 +26,49 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
+    from . import multirun
+    from .plugins.job import objective
     from .plugins.manager import plugins
     from .plugins.publish import publish
 
     publish(plugins())
     failures: list[BaseException] = []
 
-    @hydra.main(version_base="1.3", config_path="pkg://duologue.conf", config_name=name)
-    def job(config: DictConfig) -> None:
-        folder = shown(Path(HydraConfig.get().runtime.output_dir))
+    def played(config: DictConfig, folder: Path) -> Any:
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # for functions and classes of the user's own, `my_judge:score`
         try:
             _check_parts(name, config)
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            play(name, values, folder, as_json)
+            return play(name, values, folder, as_json)
+        finally:
             _remove_if_empty(folder)  # of commands that leave nothing
-        except BaseException as error:
+
+    @hydra.main(version_base="1.3", config_path="pkg://duologue.conf", config_name=name)
+    def job(config: DictConfig) -> float | None:
+        composed = HydraConfig.get()
+        folder = shown(Path(composed.runtime.output_dir))
+        if composed.mode == RunMode.MULTIRUN:
+            value = None  # as a sweeper that searches takes a failure: of NaN it would make an error
+            with multirun.recorded(folder, composed.job.num, composed.overrides.task):
+                value = objective(played(config, folder))
             _remove_if_empty(folder)
+            return value
+        try:
+            played(config, folder)
+        except BaseException as error:
             failures.append(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN or not isinstance(error, Exception):
-                raise  # for what is raised here Hydra prints a line that names the job: of use only among many
+            if not isinstance(error, Exception):
+                raise
+        return None
 
+    told = multirun.told(overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and the door words them
-    sys.argv = [f"duologue {name}", *sorted(overrides, key=_is_override)]  # Hydra reads no flag between two overrides
-    try:
+    sys.argv = [f"duologue {name}", *told]
+    with multirun.concluded():
         job()
-    except Exception:
-        if not failures:
-            raise
-    if failures:  # as they were raised: a multirun wraps them
+    if failures:
         raise failures[0] from None
-
-
-def _is_override(argument: str) -> bool:
-    """Whether an argument is neither a flag nor a flag's value."""
-    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> Any:

@@ -11,13 +11,16 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from ..envs.env import task_from
+from ..envs.interfaces.text import NOT_FOR_SB3
 from ..envs.task import Task
 from ..envs.vector import DialogueVectorEnv, Outcome
+from ..inference.errors import ConfigError
 
 
 class DialogueVecEnv(VecEnv):
@@ -32,12 +35,17 @@ class DialogueVecEnv(VecEnv):
         task: A ready task, or give the arguments of `Task.build`.
         **parts: Arguments of `Task.build`.
 
+    Raises:
+        ConfigError: If the interface is `text`: no agent of Stable-Baselines3 writes texts.
+
     Attributes:
         failures: Turns that failed, by cause.
     """
 
     def __init__(self, num_envs: int = 8, task: Task | None = None, **parts: Any) -> None:
         self.task = task_from(task, parts)
+        if isinstance(self.task.interface.action_space, spaces.Text):
+            raise ConfigError(NOT_FOR_SB3)
         self._core = DialogueVectorEnv(num_envs, self.task, autoreset_mode=AutoresetMode.SAME_STEP)
         self._future: Future[list[Outcome]] | None = None
         self._returns = np.zeros(num_envs)

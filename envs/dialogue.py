@@ -102,7 +102,12 @@ class Dialogue:
         self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
         observation = await self._in_time(self._open_turn())
         self._over = False
-        return observation, {"scenario": scenario.id, "episode_number": episode.number, "draw": episode.draw}
+        return observation, {
+            "scenario": scenario.id,
+            "episode_number": episode.number,
+            "draw": episode.draw,
+            "messages": self._messages(),
+        }
 
     async def step(self, action: Any) -> Transition:
         """Carries out an action: the assistant's turn, its judging and the user's answer.
@@ -155,10 +160,16 @@ class Dialogue:
         task, state = self.task, self.state
         completions = await self._ask(task.interface.compile(action, state))
         completion = task.interface.reply(action, state, completions)
-        turn = self._turn(completion)
+        turn = self.turn(completion)
         state.messages.append({"role": "assistant", "content": completion.text})
         state.turn += 1
-        judged, answer = await self._judge_and_answer(turn, [*state.proposals, *completions])
+        asked = [*state.proposals, *completions]
+        spent = {
+            "requests": len(asked),
+            "completion_tokens": sum(c.completion_tokens for c in asked),
+            "cost_usd": sum(c.cost_usd for c in asked),
+        }
+        judged, answer = await self._judge_and_answer(turn, asked)
         self._potentials = judged.potentials
         terminated = self._ended(answer)
         truncated = not terminated and state.turn >= task.max_turns
@@ -170,7 +181,7 @@ class Dialogue:
         else:
             observation = await self._open_turn()
             self._over = truncated
-        info = self._info(action, completion, judged)
+        info = self._info(action, completion, judged) | spent
         return Transition(observation, judged.reward or 0.0, terminated, truncated, info)
 
     async def _open_turn(self) -> Observation:
@@ -240,7 +251,8 @@ class Dialogue:
         except CallFailed as error:
             raise EpisodeFailed("user", str(error)) from error
 
-    def _turn(self, completion: Completion) -> Turn:
+    def turn(self, completion: Completion) -> Turn:
+        """A reply to what was said so far, as judges see it."""
         scenario, index = self._scenario, self.state.turn
         answers_script = index == len(scenario.user) - 1
         return Turn(
@@ -262,6 +274,10 @@ class Dialogue:
             "action": self.task.interface.describe(action),
             "reply": completion.text,
             "finish_reason": completion.finish_reason,
-            "messages": tuple(message.copy() for message in self.state.messages),  # users keep what they are given
+            "messages": self._messages(),
             **judged.logged,
         }
+
+    def _messages(self) -> tuple[Message, ...]:
+        """The dialogue so far; copies, for users keep what they are given."""
+        return tuple(message.copy() for message in self.state.messages)

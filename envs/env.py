@@ -27,7 +27,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
 
     ## Action Space
     The interface's. `select`: `Discrete(n)`, the index of the candidate to send. `strategy`: `Discrete(K)`, the index
-    of the directive; 0 leaves the model alone.
+    of the directive; 0 leaves the model alone. `text`: the turn itself, a `Text`; the model is not asked.
 
     ## Observation Space
     A `Dict` of float32 `Box`es.
@@ -64,10 +64,13 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `reply` | str | the assistant's turn |
     | `finish_reason` | str | `stop`, or `length` if the reply was cut |
     | `messages` | tuple[Message, ...] | the dialogue so far |
+    | `requests` | int | requests to the assistant's endpoint in this turn, those that the cassette answered included |
+    | `completion_tokens` | int | tokens of all their answers |
+    | `cost_usd` | float | what they cost at the endpoint's price, as if none had been reused |
     | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
     | `term/<judge>` | float | what it adds to the reward: weighted, normalised, shaped; `term/cost` is the cost's |
 
-    After `reset`: `scenario`, `episode_number` (int) and `draw` (int).
+    After `reset`: `scenario`, `episode_number` (int), `draw` (int) and `messages`.
 
     ## Arguments
     A ready `task`, or the arguments of `Task.build`, such as `interface="strategy"`, `split="test"`,

@@ -181,7 +181,8 @@ def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> 
     path = SHIPPED.get(str(source), Path(source))
     if str(source) not in SHIPPED and path.suffix not in (".jsonl", ".parquet") and not is_dataset(path):
         raise ConfigError(
-            f"there is no scenario set `{source}`: {near_miss(str(source), [*SHIPPED, *GAMES])}, or the path of a .jsonl or .parquet file"
+            f"there is no scenario set `{source}`: {near_miss(str(source), [*SHIPPED, *GAMES])}, or the path of a .jsonl or "
+            ".parquet file"
         )
     chosen: Sequence[Scenario] = [scenario for scenario in read_scenarios(path) if scenario.split == split]
     if not chosen:

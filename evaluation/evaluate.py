@@ -32,7 +32,7 @@ from .plan import make_plan
 from .report import write_report
 from .table import headline, show_results
 from .tensorboard import write_scalars
-from .validation import make_validator
+from .validation import make_validator, refuse_writer
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
     Returns:
         What ``summary.json`` says of both.
     """
+    refuse_writer(config, "run")
     from ..agents.train import build_agent, build_task, learn, save
 
     client = InferenceClient.from_settings(config["inference"])

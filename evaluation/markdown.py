@@ -16,14 +16,14 @@ def markdown(
     """The headline and the tables."""
     lines = [headed]
     for base, rows in boards.items():
-        lines += ["", f"# Win rate against {_cell(base)}, judged by {_cell(rows[0].judge)}", ""]
+        lines += ["", f"# Win rate against {cell(base)}, judged by {cell(rows[0].judge)}", ""]
         lines += ["| contestant | win rate (95% interval) | length-controlled (95%) | wins | ties | losses | failed |"]
         lines += ["|---|---|---|---|---|---|---|"]
         for row in rows:
             rate = "none" if row.rate is None else _interval(row.rate)
             controlled = "" if row.controlled is None else _interval(row.controlled)
             counts = f"{row.wins} | {row.ties} | {row.losses} | {row.failures}"
-            lines.append(f"| {_cell(row.contestant)} | {rate} | {controlled} | {counts} |")
+            lines.append(f"| {cell(row.contestant)} | {rate} | {controlled} | {counts} |")
     if found:
         lines += [
             "",
@@ -33,10 +33,10 @@ def markdown(
         for one in found:
             d = one.found
             lines.append(
-                f"| {_cell(one.other)} | {d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {one.corrected:.3g} | "
+                f"| {cell(one.other)} | {d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {one.corrected:.3g} | "
                 f"{'none' if one.prompts is None else format(one.prompts, ',')} |"
             )
-    lines += ["", f"# The judge {_cell(health.name)}", "", *(f"* {line}" for line in health.lines())]
+    lines += ["", f"# The judge {cell(health.name)}", "", *(f"* {line}" for line in health.lines())]
     return "\n".join([*lines, ""])
 
 
@@ -44,5 +44,6 @@ def _interval(found: WinRate | Controlled) -> str:
     return f"{found.rate:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as it may stand in a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

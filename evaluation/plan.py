@@ -279,8 +279,9 @@ def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     from ..agents.train import build_task
     from .evaluate import check
-    from .validation import make_validator
+    from .validation import make_validator, refuse_writer
 
+    refuse_writer(config, "plan")
     client = InferenceClient.from_settings(config["inference"])
     try:
         task = build_task(config, client)

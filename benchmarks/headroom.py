@@ -1,0 +1,64 @@
+"""The headroom gate: on every game, is the learnt policy above the best constant one, and that one above chance?
+
+Users, models and judges are rules, so nothing but learning is measured. Five seeds of PPO and of LinUCB on training scenarios;
+then everybody plays 200 held-out scenarios with each seed. The intervals are for other seeds and other scenarios.
+
+    python benchmarks/headroom.py            # about 25 minutes on two cores
+    python benchmarks/headroom.py --quick
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import arguments, progress, report
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from duologue.evaluation.bench import bench
+from duologue.evaluation.headroom import Standing, shown
+from duologue.plugins import plugins
+from duologue.plugins.publish import publish
+
+GAMES = ("bargain", "tutoring", "support", "forms")
+QUICK = ["bench.seeds=2", "bench.limit=30", "agent.total_timesteps=1024"]
+
+
+def main() -> None:
+    """Plays every game and reports returns with their intervals."""
+    quick = arguments(__doc__ or "").quick
+    publish(plugins())
+    figures: dict[str, Any] = {}
+    passed = 0
+    for game in GAMES:
+        progress(f"{game} …")
+        with tempfile.TemporaryDirectory() as folder:
+            summary = bench(config(game, quick), Path(folder) / "bench")
+        passed += bool(summary["verdict"]["passed"])
+        standings = [Standing(**{**row, "by_seed": tuple(row["by_seed"])}) for row in summary["results"]]
+        for standing in shown(standings):
+            name = "best constant" if standing.kind == "constant" else standing.name
+            figures[f"{game}/{name}/return"] = standing.mean
+            figures[f"{game}/{name}/return_min"] = standing.low
+            figures[f"{game}/{name}/return_max"] = standing.high
+            figures[f"{game}/{name}/requests"] = standing.requests
+    figures["games_passed"] = passed
+    figures["seeds"] = 2 if quick else 5
+    figures["scenarios"] = 30 if quick else 200
+    notes = ["return_min and return_max are the ends of the 95% interval over seeds and scenarios."]
+    report("headroom", figures, {"games_passed": len(GAMES)}, quick=quick, notes=notes)
+
+
+def config(game: str, quick: bool) -> dict[str, Any]:
+    """What `duologue bench GAME` composes."""
+    overrides = [f"experiment={game}", "inference=rules", *(QUICK if quick else [])]
+    with initialize_config_module("duologue.conf", version_base="1.3"):
+        values: Any = OmegaConf.to_container(compose("bench", overrides), resolve=True, throw_on_missing=False)
+    values.pop("hydra", None)
+    return dict(values)
+
+
+if __name__ == "__main__":
+    main()

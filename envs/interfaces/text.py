@@ -1,0 +1,81 @@
+"""`text`: the action is the assistant's turn itself, and the frozen model is not asked at all."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from gymnasium import spaces
+
+from ...inference.completion import Completion
+from ..state import DialogueState
+from .base import ActionInterface, Request
+
+NOT_FOR_SB3 = (
+    "`interface=text`: the action is a text, and no agent of Stable-Baselines3 writes texts: train a local model by "
+    "`agent=grpo` or `agent=dpo`, or choose another interface, such as `interface=strategy`"
+)
+
+
+class AnyText(spaces.Text):
+    """Texts of any characters up to a length; those that `sample` draws are printable ASCII.
+
+    Args:
+        max_length: In characters.
+    """
+
+    def __init__(self, max_length: int) -> None:
+        super().__init__(
+            max_length, min_length=0, charset=string.ascii_letters + string.digits + string.punctuation + " "
+        )
+
+    def contains(self, x: Any) -> bool:
+        """Whether it is a text that is not too long."""
+        return isinstance(x, str) and len(x) <= self.max_length
+
+
+class Text(ActionInterface):
+    """Whoever acts writes the turn: a local model, a person, a script.
+
+    An action may also be a `Completion`, which says besides whether the text was cut (``finish_reason``). What there is to
+    answer is in ``info["messages"]`` of `reset` and `step`.
+
+    Args:
+        max_length: Of a turn, in characters; longer ones are refused.
+    """
+
+    name: ClassVar[str] = "text"
+
+    def __init__(self, max_length: int = 20_000) -> None:
+        if max_length < 1:
+            raise ValueError(f"`max_length` must be at least 1, not {max_length}")
+        self.requests_per_turn = 0
+        self.action_space: AnyText = AnyText(max_length)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Name and ``max_length``."""
+        return {"name": self.name, "max_length": self.action_space.max_length}
+
+    def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
+        """Nothing: the turn is written already."""
+        return ()
+
+    def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
+        """The action.
+
+        Raises:
+            ValueError: If it is no text, or too long.
+        """
+        written = action if isinstance(action, Completion) else Completion(action)
+        if not self.action_space.contains(written.text):
+            kind = f"{len(written.text):,} characters" if isinstance(written.text, str) else repr(written.text)
+            raise ValueError(
+                f"an action of `text` must be a text of at most {self.action_space.max_length:,} characters, not {kind}"
+            )
+        return written
+
+    def describe(self, action: Any) -> str:
+        """``written``."""
+        return "written"

@@ -1,0 +1,209 @@
+"""`duologue bench TASK`: what can be learnt on a task, and what it costs, over several seeds.
+
+duologue bench bargain
+duologue bench assistant bench.seeds=3 agent.total_timesteps=4096
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from ..envs.dialogue import Dialogue, EpisodeFailed
+from ..envs.episodes import Episode
+from ..envs.policies import Policy, RandomPolicy, constant_policies
+from ..envs.scenarios import Scenario, load_scenarios
+from ..envs.task import Task
+from ..inference.client import InferenceClient
+from ..inference.errors import ConfigError, DuologueError
+from ..inference.progress import ProgressLine
+from ..inference.settings import construct
+from ..plugins.run_folder import Run, write_json
+from ..plugins.session import session
+from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
+from .plots import draw_standings
+
+_MOST_FAILURES = 0.2
+_AT_ONCE = 64
+"""Dialogues under way; the endpoint's own limit comes on top."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration's part ``bench``.
+
+    Attributes:
+        seeds: How many trainings of each agent.
+        split: Of which split the scenarios are that the policies are compared on.
+        limit: How many of them.
+    """
+
+    seeds: int = 5
+    split: str = "test"
+    limit: int = 200
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 2), ("limit", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}, not {getattr(self, name)}: there is no interval else"
+                )
+
+
+def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Trains the agent and its rival with every seed, and plays them with everything that learns nothing.
+
+    Args:
+        config: The resolved configuration, plain values.
+        folder: The run folder; the trainings are in folders of their own below it.
+
+    Returns:
+        What ``summary.json`` says of it: ``results``, the gate's ``verdict``.
+    """
+    from ..agents.train import build_task
+
+    settings = construct(Settings, dict(config.get("bench") or {}), "bench")
+    scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
+    seeds = range(config["seed"], config["seed"] + settings.seeds)
+    learnt = {
+        f"{agent['name']}": [_train(config, agent, seed, folder) for seed in seeds]
+        for agent in (config["agent"], config["rival"])
+        if agent and agent.get("name")
+    }
+    client = InferenceClient.from_settings(config["inference"])
+    try:
+        task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
+        if task.reward is None:
+            raise ConfigError("`judges` is empty: a return needs a reward")
+        with Run("bench", folder, config, client.meter) as run, session(run, client):
+            standings = _play_all(task, learnt, seeds)
+            verdict = gate(standings)
+            run.summary |= {"results": [asdict(standing) for standing in standings], "verdict": verdict}
+        _write(folder, str(config["env"]["scenarios"]), standings, verdict)
+        _show(standings, verdict, folder)
+        return run.summary
+    finally:
+        client.close()
+
+
+def _train(config: Mapping[str, Any], agent: Mapping[str, Any], seed: int, folder: Path) -> Path:
+    from ..agents.train import train
+
+    agent = dict(agent)
+    steps = config["agent"]["total_timesteps"]
+    place = folder / f"{agent['name']}-seed-{seed}"
+    train({**config, "agent": {**agent, "total_timesteps": steps}, "seed": seed}, place)
+    return place
+
+
+def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> list[Standing]:
+    from ..agents.bundle import load_bundle
+
+    players: list[tuple[str, str, list[Policy | None]]] = []
+    for name, folders in learnt.items():
+        trained: list[Policy | None] = [load_bundle(f, task.client, trusted=True).policy for f in folders]
+        players.append((name, "learnt", trained))
+    players.append(("random", "random", [RandomPolicy(task.interface.action_space)] * len(seeds)))
+    for name, policy in constant_policies(task.interface).items():
+        players.append((f"always: {name}", "constant", [policy] * len(seeds)))
+    if task.interface.chooses_reply:
+        players.append((f"best-of-{task.interface.proposals_per_turn} oracle", "oracle", [None] * len(seeds)))
+    total = len(players) * len(seeds) * len(task.scenarios)
+    with ProgressLine("playing", total, task.client.meter) as line:
+        standings = []
+        for name, kind, policies in players:
+            rows = [task.client.run(_play(task, policy, seed)) for policy, seed in zip(policies, seeds, strict=True)]
+            standings.append(_standing(name, kind, np.array(rows)))
+            line.update(len(standings) * len(seeds) * len(task.scenarios), f"{name}: {standings[-1].mean:.3f}")
+    if task.reward is not None:
+        task.client.run(task.reward.aclose())
+    return standings
+
+
+def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:
+    """From (seeds, scenarios, 4): return, requests, tokens and dollars; NaN where the episode failed."""
+    failures = int(np.isnan(rows[..., 0]).sum())
+    if failures > _MOST_FAILURES * rows[..., 0].size:
+        raise DuologueError(
+            f"{failures} of {rows[..., 0].size} episodes of `{name}` failed: there is no fair comparison"
+        )
+    mean, low, high = two_way_interval(rows[..., 0])
+    requests, tokens, usd = (float(np.nanmean(rows[..., k])) for k in (1, 2, 3))
+    by_seed = tuple(float(value) for value in np.nanmean(rows[..., 0], axis=1))
+    return Standing(name, kind, mean, low, high, by_seed, requests, tokens, usd, failures)
+
+
+async def _play(task: Task, policy: Policy | None, seed: int) -> list[tuple[float, float, float, float]]:
+    """All scenarios once: return, requests, tokens and dollars of each."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(scenario: Scenario) -> tuple[float, float, float, float]:
+        async with places:
+            try:
+                return await _episode(task, policy, scenario, seed)
+            except EpisodeFailed:
+                return (math.nan,) * 4
+
+    return list(await asyncio.gather(*(one(scenario) for scenario in task.scenarios)))
+
+
+async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int) -> tuple[float, ...]:
+    dialogue = Dialogue(task, observe_end=False)
+    observation, _ = await dialogue.reset(Episode(0, scenario, seed))
+    sums, over, turn = np.zeros(4), False, 0
+    while not over:
+        key = (crc32(scenario.id.encode()), seed, turn)
+        action = await _best(task, dialogue) if policy is None else policy.act(observation, key)
+        transition = await dialogue.step(action)
+        info = transition.info
+        sums += transition.reward, info["requests"], info["completion_tokens"], info["cost_usd"]
+        observation, over, turn = transition.observation, transition.terminated or transition.truncated, turn + 1
+    return tuple(sums)
+
+
+async def _best(task: Task, dialogue: Dialogue) -> int:
+    """The candidate that the reward likes best, as if the dialogue ended with it where this turn may be the last."""
+    assert task.reward is not None
+    values = []
+    for candidate in dialogue.state.proposals:
+        judged = await task.reward.judge(dialogue.turn(candidate))
+        values.append(-math.inf if judged.reward is None else judged.reward)
+    return int(np.argmax(values))
+
+
+def _write(folder: Path, task: str, standings: Sequence[Standing], verdict: Mapping[str, Any]) -> None:
+    write_json(
+        folder / "bench.json", {"task": task, "results": [asdict(s) for s in standings], "verdict": dict(verdict)}
+    )
+    (folder / "bench.md").write_text(as_markdown(task, standings, verdict), encoding="utf-8")
+    draw_standings(task, shown(standings), [folder / "bench.svg", folder / "bench.png"])
+
+
+def _show(standings: Sequence[Standing], verdict: Mapping[str, Any], folder: Path) -> None:
+    console = Console()
+    table = Table(box=SIMPLE)
+    table.add_column("policy", overflow="fold")
+    for name in ("return", "95% interval", "requests", "tokens", "US dollars"):
+        table.add_column(name, justify="right")
+    for s in shown(standings):
+        figures = (
+            f"{s.mean:.3f}",
+            f"{s.low:.3f} to {s.high:.3f}",
+            f"{s.requests:.1f}",
+            f"{s.tokens:.0f}",
+            f"{s.usd:.6f}",
+        )
+        table.add_row(s.name, *figures)
+    console.print(table)
+    console.print(sentence(verdict), highlight=False)
+    console.print(f"table and plot: {folder}/bench.md, bench.svg", highlight=False, soft_wrap=True)
