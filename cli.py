@@ -7,6 +7,7 @@ Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 3
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -28,12 +29,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _nobody_reads() -> bool:
     """Whether it is standard output that broke, as `duologue --help | head -1` breaks it; silences it then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    place = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(place, select.POLLERR)
+    broken = bool(poll.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    return broken
 
 
 def _main(arguments: list[str]) -> None:

@@ -82,6 +82,12 @@ COMMANDS: Mapping[str, Command] = {
         ".serving.chat:chat",
         SERVE,
     ),
+    "pairs": Command(
+        "sample answers, judge them, and keep preference pairs for DPO",
+        "duologue pairs interface.n=8 pairs.margin=0.2",
+        ".evaluation.candidates:make_pairs",
+        FILES,
+    ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
         "duologue judge-check judge=llm data=pairs.jsonl",
@@ -146,11 +152,11 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ("messages", "columns", "cima", "craigslist", "alpaca_eval", "mt_bench", "arena_hard", "feedback"),
     ),
     "export": Command(
-        "write a run's answers and verdicts in the files of these",
+        "write a run's answers and verdicts in the files of these, or as pairs",
         "duologue export alpaca_eval runs/compare/latest to=alpaca",
         ".evaluation.exchange:run_export",
         FILES,
-        ("alpaca_eval", "mt_bench", "arena_hard"),
+        ("alpaca_eval", "mt_bench", "arena_hard", "pairs"),
     ),
 }
 """Commands that compose no configuration."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duologue.plugins.run_folder import versions, write_json
+from duologue.plugins.json_file import write_json
+from duologue.plugins.run_folder import versions
 
 RESULTS = Path(__file__).with_name("results")
 

@@ -204,9 +204,10 @@ class Dialogue:
 
     def _call(self, request: Request) -> Coroutine[Any, Any, Completion]:
         task = self.task
-        sampling = replace(task.assistant.sampling, **request.sampling) if request.sampling else None
+        endpoint = task.endpoint(request.route)
+        sampling = replace(endpoint.sampling, **request.sampling) if request.sampling else None
         return task.client.chat(
-            task.assistant,
+            endpoint,
             request.messages,
             sampling=sampling,
             sample_index=self.state.draw * task.interface.requests_per_turn + request.index,

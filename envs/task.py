@@ -50,6 +50,7 @@ class Task:
         draws: See `Curriculum`.
         turn_deadline_s: Seconds that one turn may take with everything in it; then the dialogue is truncated. None for
             no limit: short ones cut the slow dialogues, which are not like the others.
+        routes: The interface's own endpoints, by name.
     """
 
     client: InferenceClient
@@ -63,8 +64,10 @@ class Task:
     max_turns: int = 8
     draws: int | None = 1
     turn_deadline_s: float | None = None
+    routes: Mapping[str, Endpoint] = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "routes", self.interface.endpoints(self.assistant))
         if self.max_turns < 1:
             raise ConfigError(f"`env.max_turns` must be at least 1, not {self.max_turns}")
         if self.turn_deadline_s is not None and not self.turn_deadline_s > 0:
@@ -90,6 +93,10 @@ class Task:
     def turns(self, scenario: Scenario) -> int:
         """How many turns the assistant can have in a dialogue of this scenario at most."""
         return most_turns(self.user, scenario, self.max_turns)
+
+    def endpoint(self, route: str | None) -> Endpoint:
+        """Whom a request asks."""
+        return self.assistant if route is None else self.routes[route]
 
     def without_reward(self, scenarios: Sequence[Scenario] | None = None) -> Task:
         """The same task, unjudged, for evaluation and serving."""

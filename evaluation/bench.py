@@ -33,6 +33,9 @@ from ..plugins.session import session
 from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
 from .plots import draw_standings
 
+Row = tuple[float, float, float, float]
+"""One episode: return, requests, tokens and dollars; NaN where it failed."""
+
 _MOST_FAILURES = 0.2
 _AT_ONCE = 64
 """Dialogues under way; the endpoint's own limit comes on top."""
@@ -143,21 +146,21 @@ def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:
     return Standing(name, kind, mean, low, high, by_seed, requests, tokens, usd, failures)
 
 
-async def _play(task: Task, policy: Policy | None, seed: int) -> list[tuple[float, float, float, float]]:
+async def _play(task: Task, policy: Policy | None, seed: int) -> list[Row]:
     """All scenarios once: return, requests, tokens and dollars of each."""
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(scenario: Scenario) -> tuple[float, float, float, float]:
+    async def one(scenario: Scenario) -> Row:
         async with places:
             try:
                 return await _episode(task, policy, scenario, seed)
             except EpisodeFailed:
-                return (math.nan,) * 4
+                return math.nan, math.nan, math.nan, math.nan
 
     return list(await asyncio.gather(*(one(scenario) for scenario in task.scenarios)))
 
 
-async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int) -> tuple[float, ...]:
+async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int) -> Row:
     dialogue = Dialogue(task, observe_end=False)
     observation, _ = await dialogue.reset(Episode(0, scenario, seed))
     sums, over, turn = np.zeros(4), False, 0
@@ -168,7 +171,8 @@ async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: 
         info = transition.info
         sums += transition.reward, info["requests"], info["completion_tokens"], info["cost_usd"]
         observation, over, turn = transition.observation, transition.terminated or transition.truncated, turn + 1
-    return tuple(sums)
+    reward, requests, tokens, usd = sums.tolist()
+    return reward, requests, tokens, usd
 
 
 async def _best(task: Task, dialogue: Dialogue) -> int:

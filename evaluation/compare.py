@@ -142,9 +142,9 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             config["judge"], referee.asks, judge_model, _models(settings, task), check, "judge_check"
         )
         with Run("compare", folder, config, client.meter) as run, session(run, client):
+            run.afterwards = lambda: _show(run, client)
             run.summary["judge"] = about
             run.summary["results"] = _play(run, client, pairings, contestants, task, referee, settings.repeats)
-        _show(run, client)
         return run.summary
     finally:
         client.close()
@@ -155,7 +155,7 @@ def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
     prompts = Path(config["prompts"]).expanduser()
     contestants = {}
     for name, values in config["contestants"].items():
-        paths = [key for key in ("answers", "bundle") if isinstance(values, Mapping) and key in values]
+        paths = [key for key in ("answers", "bundle", "adapter") if isinstance(values, Mapping) and key in values]
         absolute = {key: str(Path(str(values[key])).expanduser().resolve()) for key in paths}
         contestants[name] = {**values, **absolute} if paths else values
     check = {"judge_check": str(Path(config["judge_check"]).resolve())} if config.get("judge_check") else {}
@@ -167,7 +167,7 @@ def _models(settings: Settings, task: Task) -> dict[str, str]:
     """Which model each contestant is; of answers in files nobody knows."""
     known = {name: values for name, values in settings.contestants.items() if isinstance(values, Mapping)}
     return {
-        name: "" if "answers" in values else str(values.get("model", task.assistant.model))
+        name: "" if {"answers", "adapter", "local"} & set(values) else str(values.get("model", task.assistant.model))
         for name, values in known.items()
     }
 
@@ -179,7 +179,7 @@ def _contestants(settings: Settings, task: Task, referee: Referee) -> dict[str, 
     for name, values in settings.contestants.items():
         draw = 0
         if isinstance(values, Mapping) and not {"answers", "bundle", "policy"} & set(values):
-            model = str(values.get("base_url")), str(values.get("model"))
+            model = str(values.get("base_url", values.get("adapter"))), str(values.get("model", values.get("local")))
             draw = BASELINE_DRAW + _APART * models[model]
             models[model] += 1
         made[name] = Remembered(make_entrant(name, values, task, f"contestants.{name}", draw, referee.bench))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from ..envs.interfaces import make_interface
 from ..envs.interfaces.plain import Plain
@@ -21,6 +22,7 @@ from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
 from .answer_files import Replies, read_answers
 from .contestants import Answer, Contestant, OracleContestant, PolicyContestant, as_turn
+from .writers import local_writer
 
 
 def make_entrant(
@@ -32,7 +34,7 @@ def make_entrant(
         name: What tables call it.
         settings: ``answers``: a file; ``bundle``: a folder; ``policy``: ``random``, ``constant`` or ``oracle``, with its
             ``interface``; or else an endpoint. Bundles and policies may name an endpoint, too: its settings are those of
-            `Endpoint`. Without any they ask the task's.
+            `Endpoint`. Without any they ask the task's. ``adapter``, or ``local``: a model in this process, see `local_writer`.
         task: With the scenarios, the client and the assistant.
         where: The settings' place in the configuration.
         first_draw: Which independent sample of a model's is its first.
@@ -43,12 +45,14 @@ def make_entrant(
     """
     if not isinstance(settings, Mapping):
         raise ConfigError(f"`{where}` must hold `base_url` and `model`, or one of {_KINDS}, not {settings!r}")
-    if len(kinds := [kind for kind in ("answers", "bundle", "policy") if kind in settings]) > 1:
+    if len(kinds := [kind for kind in ("answers", "bundle", "policy", "adapter") if kind in settings]) > 1:
         raise ConfigError(f"`{where}` has `{kinds[0]}` and `{kinds[1]}`: leave one of them out")
     if "answers" in settings:
         if len(settings) > 1:
             raise ConfigError(f"`{where}` has `answers`, so nothing is asked: leave the other settings out")
         return FileContestant(name, Path(str(settings["answers"])), task)
+    if {"adapter", "local"} & set(settings):
+        return local_writer(name, settings, task, where, first_draw)
     rest = dict(settings)
     own = {key: rest.pop(key) for key in ("bundle", "trusted", "policy", "action", "interface") if key in rest}
     if own and not kinds:
@@ -60,7 +64,7 @@ def make_entrant(
     return _untrained(name, own, task, where, first_draw, bench) if own else plain(name, task, first_draw)
 
 
-_KINDS = "`answers`, `bundle` and `policy`"
+_KINDS = "`answers`, `bundle`, `policy`, `adapter` and `local`"
 _POLICIES = ("random", "constant", "oracle")
 
 
@@ -89,6 +93,8 @@ def _untrained(
         )
     task = replace(task, interface=make_interface(own.get("interface", "select")))
     space = task.interface.action_space
+    if isinstance(space, spaces.Text):
+        raise ConfigError(f"`{where}`: whoever plays `text` must write: give an `adapter` or a `local` model")
     if own["policy"] == "oracle":
         if bench is None or not task.interface.chooses_reply:
             raise ConfigError(f"`{where}`: the oracle needs candidates, and a judge that scores replies one by one")

@@ -86,8 +86,8 @@ def evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         trusted = bool(config.get("trusted"))
         prepared = Evaluation(config, client, config["bundle"], check(config, client), trusted)
         with Run("evaluate", folder, config, client.meter) as run, session(run, client):
+            run.afterwards = lambda: report(run, client)
             prepared.play(run)
-        report(run, client)
         return run.summary
     finally:
         client.close()
@@ -114,11 +114,11 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         validator = make_validator(config, folder, task)
         planned = make_plan(config, task, client, checked, validator).summary()
         with Run("run", folder, config, client.meter) as run, session(run, client):
+            run.afterwards = lambda: report(run, client)
             run.summary["plan"] = planned
             learn(agent, steps, run, task, validator)
             bundle = save(agent, task, run, config)
             Evaluation(config, client, bundle, checked, trusted=True).play(run)
-        report(run, client)
         return run.summary
     finally:
         client.close()

@@ -4,12 +4,13 @@ duologue import messages chats.jsonl to=scenarios.jsonl
 duologue import mt_bench question.jsonl to=scenarios.jsonl
 duologue import arena_hard model_judgment/gpt-4.1/*.jsonl questions=question.jsonl answers=model_answer to=runs/import/arena
 duologue export alpaca_eval runs/compare/latest to=alpaca
+duologue export pairs runs/pairs/latest to=pairs.jsonl margin=0.2
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ..inference.settings import construct
 from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
+from .pairs import PairOptions, pairs_of_run, write_pairs
 from .report import read_matches, write_report
 from .table import headline, show_results
 from .verdict_files import KINDS, Judged, read_verdicts
@@ -45,8 +47,11 @@ usage: duologue import FORMAT FILE… to=OUT [name=value …]
 
 EXPORT = """\
 usage: duologue export FORMAT RUN to=FOLDER
+       duologue export pairs RUN to=FILE.jsonl [margin=0.2] [take=all]
 
-  FORMAT is alpaca_eval, mt_bench or arena_hard; RUN is the folder of an evaluation or a comparison."""
+  FORMAT is alpaca_eval, mt_bench or arena_hard; RUN is the folder of an evaluation or a comparison.
+  pairs   preference pairs in TRL's format, also of the candidates that `duologue pairs` judged: margin is the least
+          difference of two scores, take=all makes every pair of a turn's candidates instead of the best and the worst"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class ExportOptions:
     """What `duologue export` takes as name=value."""
 
     to: str
+
+
+@dataclass(frozen=True)
+class PairExportOptions(PairOptions):
+    """What `duologue export pairs` takes as name=value; ``to`` is needed."""
+
+    to: str = ""
 
 
 def run_import(arguments: Sequence[str]) -> None:
@@ -149,8 +161,11 @@ def run_export(arguments: Sequence[str]) -> None:
         print(EXPORT)  # noqa: T201
         return
     kind, *folders = words
-    if kind not in EXPORTS:
-        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, EXPORTS)}")
+    if kind not in (*EXPORTS, "pairs"):
+        raise ConfigError(f"there is no format `{kind}`: {near_miss(kind, [*EXPORTS, 'pairs'])}")
+    if kind == "pairs":
+        _export_pairs(folders, values)
+        return
     options: Any = construct(ExportOptions, values, "duologue export")
     if len(folders) != 1:
         raise ConfigError(f"`duologue export FORMAT RUN to=FOLDER` takes one run folder, not {len(folders)}")
@@ -161,6 +176,13 @@ def run_export(arguments: Sequence[str]) -> None:
     left = len(records) - len(chosen)
     repeats = f"; {left:,} repeats are left out, for the format has one match of a pair on a question" if left else ""
     _say(f"{len(chosen):,} matches written to {target}{repeats}")
+
+
+def _export_pairs(folders: Sequence[str], values: Mapping[str, Any]) -> None:
+    options = construct(PairExportOptions, values, "duologue export pairs")
+    if len(folders) != 1 or not options.to:
+        raise ConfigError("`duologue export pairs RUN to=FILE.jsonl` takes one run folder, and the file to write")
+    _say(write_pairs(pairs_of_run(Path(folders[0]), options), Path(options.to)))
 
 
 def _say(text: str) -> None:

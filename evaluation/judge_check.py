@@ -54,9 +54,9 @@ def judge_check(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 "`judge` compares pairs, and `data` holds scores: choose one that scores, or a file of pairs"
             )
         with Run("judge-check", folder, config, client.meter) as run, session(run, client):
+            run.afterwards = lambda: _show(run, client)
             own = endpoints.get("judge", endpoints["assistant"]).model
             run.summary["judge_check"] = _measure(Questioning(judges, records), records, run, client, own, repeats)
-        _show(run, client)
         return run.summary
     finally:
         client.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from ..envs.task import Task
 from ..envs.users import most_turns
 from ..inference.archive import Lengths, lengths
 from ..inference.client import InferenceClient
-from ..inference.endpoint import Endpoint, endpoints_from_settings
+from ..inference.endpoint import Endpoint, Price, endpoints_from_settings
 from .contestants import KINDS
 from .judging import Referee
 
@@ -198,7 +198,7 @@ class Planner:
             endpoint = self._judge
             prompt += requests * (JUDGE_PROMPT_TOKENS + self.lengths.completion_tokens)
             completion = float(requests * JUDGE_COMPLETION_TOKENS)
-        price = endpoint.price
+        price = dearest([endpoint, *self.task.routes.values()]) if role == "assistant" else endpoint.price
         by_token = prompt * price.per_million_prompt_tokens_usd + completion * price.per_million_completion_tokens_usd
         return Need(phase, role, requests, prompt, completion, requests * price.per_request_usd, by_token / 1e6)
 
@@ -220,6 +220,11 @@ class Planner:
         """The share of scenarios that have a turn with this index."""
         turns = np.array([self._turns(scenario) for scenario in scenarios])
         return [float((turns > turn).mean()) for turn in range(int(turns.max()))]
+
+
+def dearest(endpoints: Sequence[Endpoint]) -> Price:
+    """The highest of each price: a bound where a policy may ask any of them."""
+    return Price(*(max(getattr(e.price, f.name) for e in endpoints) for f in fields(Price)))
 
 
 def branches(interface: ActionInterface) -> float:

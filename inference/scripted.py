@@ -18,8 +18,8 @@ from aiohttp import web
 from .completion import Message
 from .settings import load
 
-Answer = Callable[[Sequence[Message], int], str]
-"""From the messages and a seed to the text of the answer."""
+Answer = Callable[[Sequence[Message], int, str], str]
+"""From the messages, a seed and the model's name to the text of the answer."""
 
 _makers: dict[str, str] = {}
 _servers: dict[str, ScriptedServer] = {}
@@ -86,7 +86,7 @@ class ScriptedServer:
 
     async def _complete(self, request: web.Request) -> web.Response:
         body = await request.json()
-        text = self._answer(body["messages"], int(body.get("seed") or 0))
+        text = self._answer(body["messages"], int(body.get("seed") or 0), str(body.get("model")))
         most = body.get("max_tokens") or body.get("max_completion_tokens")
         words = text.split(" ")
         cut = most is not None and len(words) > most

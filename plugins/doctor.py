@@ -143,7 +143,7 @@ def installed_plugins() -> Finding:
         warnings.simplefilter("always")
         registry = Plugins()
         count = len(registry.judges)
-    names = [name for name, _ in registry.manager.list_name_plugin() if name != "duologue"]
+    names = [name for name, _ in registry.manager.list_name_plugin() if name not in ("duologue", "trackers")]
     text = f"{count} judges; plugins: {', '.join(names) or 'only the built-in one'}"
     if said:
         return Finding("plugins", "missing", text, " ".join(str(warning.message) for warning in said))

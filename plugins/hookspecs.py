@@ -54,4 +54,8 @@ def duologue_rollout_end(run: RunInfo, stats: RolloutStats) -> None:
 
 @hookspec
 def duologue_run_end(run: RunInfo, error: BaseException | None) -> None:
-    """Called once for every ``duologue_run_start``, with what ended the run if it did not end well."""
+    """Called once for every ``duologue_run_start``, with what ended the run if it did not end well. Main thread.
+
+    All that the run leaves is in its folder by then, with ``summary.json`` and the report. Of a run whose configuration was
+    refused before it had results the folder is gone.
+    """

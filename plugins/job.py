@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..inference.errors import ConfigError
-from .run_folder import write_json
+from .json_file import write_json
 
 RECORD = "job.json"
 """Its place in the job's folder, which is a run folder."""

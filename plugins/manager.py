@@ -20,6 +20,7 @@ from ..inference.settings import construct, load
 from . import builtin, hookspecs
 from .judge import Judge, JudgeContext, PairwiseJudge
 from .registrar import BLOCK, RESERVED, JudgeRegistrar, JudgeSpec
+from .trackers import Tracking
 
 
 class Plugins:
@@ -38,6 +39,7 @@ class Plugins:
         for name in [*block, *filter(None, os.environ.get(BLOCK, "").replace(" ", "").split(","))]:
             self.manager.set_blocked(name)
         self.manager.register(builtin, name="duologue")
+        self.manager.register(Tracking(), name="trackers")
         if discover:
             for point in metadata.entry_points(group=hookspecs.PROJECT):
                 self._load(point)

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from ..inference.errors import ConfigError, EndpointRefused, Interrupted, RunStopped
 from ..inference.meter import Meter
+from .json_file import write_json
 from .lifecycle import RunInfo
 from .manager import Plugins, plugins
 
@@ -37,6 +38,11 @@ class Run:
         config: The resolved configuration.
         meter: What the run asked for.
         registry: Whose hooks are called; the process's plugins by default.
+
+    Attributes:
+        summary: What ``summary.json`` says besides what every run says.
+        afterwards: Set inside the block: writes and shows what is made from the summary, once that is written and all went
+            well. Plugins hear of the end after it.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Run:
     ) -> None:
         self.info = RunInfo(command, folder, config)
         self.summary: dict[str, Any] = {}
+        self.afterwards: Callable[[], object] | None = None
         self._meter = meter
         self._hook = (registry or plugins()).hook
         self._kept = False
@@ -78,10 +85,16 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ended = error
         try:
-            self._hook.duologue_run_end(run=self.info, error=error)
-        finally:
             self._finish(error)
+            if error is None and self.afterwards is not None:
+                self.afterwards()
+        except BaseException as late:
+            ended = late
+            raise
+        finally:
+            self._hook.duologue_run_end(run=self.info, error=ended)
 
     def _finish(self, error: BaseException | None) -> None:
         if isinstance(error, ConfigError | EndpointRefused) and not self._kept:
@@ -140,13 +153,3 @@ def point_latest(folder: Path) -> None:
         fresh.replace(link)
     except OSError:  # no links on this file system: a convenience less
         fresh.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON so that readers see the old file or the new one, never half of it."""
-    half = path.with_name(path.name + ".partial")
-    with half.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # else a power loss could leave the new name with nothing behind it
-    half.replace(path)

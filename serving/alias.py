@@ -69,6 +69,7 @@ class Alias:
         timeout_s: float = 2.0,
     ) -> None:
         self.name, self.interface, self.endpoint = name, interface, endpoint
+        self.routes = interface.endpoints(endpoint)
         self._policy, self._observer, self._client = policy, Observer(encoder, interface), client
         self._system, self._timeout_s = system, timeout_s
         self._at_once = isinstance(policy, TorchPolicy) and encoder.settings["name"] in _QUICK
@@ -131,7 +132,8 @@ class Alias:
         made = []
         for request in requests:
             index = state.draw * self.interface.requests_per_turn + request.index
-            body = {**self.endpoint.sampling.body(index), **own, **request.sampling}
+            endpoint = self.routes.get(request.route or "", self.endpoint)
+            body = {**endpoint.sampling.body(index), **own, **request.sampling}
             asked = own.get("max_completion_tokens", own.get("max_tokens"))
             if "max_completion_tokens" in own:
                 body.pop("max_tokens", None)
@@ -145,5 +147,5 @@ class Alias:
                 if request.top_logprobs:
                     body["top_logprobs"] = max(request.top_logprobs, int(own.get("top_logprobs") or 0))
             messages = [given.get(id(message), message) for message in request.messages]
-            made.append({"model": self.endpoint.model, "messages": messages, **body})
+            made.append({"model": endpoint.model, "messages": messages, **body})
         return made

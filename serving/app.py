@@ -188,7 +188,7 @@ def build_app(service: Service, limits: Limits | None = None, feedback: Feedback
         app.state.ready = False
         if service.watch is not None:
             await service.watch.aclose()
-        await asyncio.gather(*(upstream.aclose() for upstream in service.upstreams.values()))
+        await asyncio.gather(*(one.aclose() for one in [*service.upstreams.values(), *service.routes.values()]))
 
     async def ready(request: Request) -> Response:
         up = getattr(request.app.state, "ready", False)

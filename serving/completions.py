@@ -34,6 +34,7 @@ class Service:
     Attributes:
         aliases: Policies by model name.
         upstreams: The frozen models' servers by alias.
+        routes: By alias and route, those of interfaces that choose whom to ask.
         metrics: What is counted.
         max_choices: ``n`` of a request, at most.
         canary: Share of the dialogues that the frozen model answers instead of the policy.
@@ -42,6 +43,7 @@ class Service:
 
     aliases: Mapping[str, Alias]
     upstreams: Mapping[str, Upstream]
+    routes: Mapping[tuple[str, str], Upstream] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
     max_choices: int = 8
     canary: float = 0.0
@@ -50,7 +52,8 @@ class Service:
     @property
     def base_models(self) -> dict[str, Upstream]:
         """The frozen models by their own names; one that is an alias's name, too, is hidden by it."""
-        found = {upstream.endpoint.model: upstream for upstream in self.upstreams.values()}
+        served = [*self.routes.values(), *self.upstreams.values()]
+        found = {upstream.endpoint.model: upstream for upstream in served}
         return {name: upstream for name, upstream in found.items() if name not in self.aliases}
 
     async def answer(self, body: Mapping[str, Any]) -> Response:
@@ -89,6 +92,7 @@ class Service:
             decision = await self._decide(alias, state)
             requests = alias.interface.compile(decision.action, state)
             (asked,) = alias.bodies(requests, state, original, body)
+            upstream = self.routes.get((alias.name, requests[0].route or ""), upstream)
         except Problem:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a policy, an encoder or an interface does)

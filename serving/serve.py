@@ -146,6 +146,7 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
     """
     first = {"policy": settings.policy, "upstream": settings.upstream, "trusted": settings.trusted}
     aliases, upstreams = {}, {}
+    routes: dict[tuple[str, str], Upstream] = {}
     for name, values in {settings.alias: first, **settings.aliases}.items():
         where = f"aliases.{name}"
         if not isinstance(values, Mapping) or not values.get("policy"):
@@ -159,7 +160,10 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
         endpoint.api_key()  # a missing key must show now, not at the first request
         aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
         upstreams[name] = Upstream(endpoint)
-    service = Service(aliases, upstreams, max_choices=settings.max_choices, canary=settings.canary)
+        for route, other in aliases[name].routes.items():
+            other.api_key()
+            routes[name, route] = Upstream(other)
+    service = Service(aliases, upstreams, routes, max_choices=settings.max_choices, canary=settings.canary)
     if settings.shadow:
         asked = settings.inference.get("judge")
         judges = {"judge": Endpoint.from_settings(asked, "inference.judge")} if asked else {}

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
 from duologue.envs import new_project
 from duologue.envs.importers import IMPORTERS, DataOptions
-from duologue.evaluation.exchange import ExportOptions, ImportOptions
+from duologue.evaluation.exchange import ExportOptions, ImportOptions, PairExportOptions
 from duologue.inference import cassette_command
 from duologue.inference.options import read_arguments
 from duologue.inference.settings import construct
@@ -152,7 +152,7 @@ def keeps_its_contract(name: str, words: list[str]) -> None:
         assert "to" in values
         assert len(given) > 1
     elif name == "export" and given:
-        construct(ExportOptions, values, name)
+        construct(PairExportOptions if given[0] == "pairs" else ExportOptions, values, name)
         assert len(given) == 2
     elif name == "cassette":
         inspect.signature(getattr(cassette_command, given[0].replace("import", "import_"))).bind(**values)

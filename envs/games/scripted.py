@@ -9,20 +9,20 @@ from ...inference.completion import Message
 from .generate import make_game
 
 
-def scripted_answer(name: str) -> Callable[[Sequence[Message], int], str]:
+def scripted_answer(name: str) -> Callable[[Sequence[Message], int, str], str]:
     """What ``embedded://<game>`` answers with.
 
     Args:
         name: The game.
 
     Returns:
-        A function of the messages and of a seed. A directive at the end of the system prompt is followed; without one
+        A function of the messages, a seed and a model's name. A directive at the end of the system prompt is followed; without one
         the seed picks the move, so that candidates differ as those of a model do.
     """
     game = make_game(name)
     by_text = {text: number for number, text in enumerate(game.directives) if text}
 
-    def answer(messages: Sequence[Message], seed: int) -> str:
+    def answer(messages: Sequence[Message], seed: int, model: str = "rules") -> str:
         system = messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
         move = by_text.get(system.rpartition("\n")[2])
         if move is None:

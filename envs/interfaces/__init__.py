@@ -10,6 +10,7 @@ from .base import ActionInterface, Request
 from .decode import Decode, StrategyDecode
 from .plain import Plain
 from .propose_select import ProposeSelect
+from .route import Route
 from .select import Select
 from .strategy import Strategy
 from .text import Text
@@ -18,6 +19,7 @@ INTERFACES: Mapping[str, str] = {
     "decode": ".envs.interfaces.decode:Decode",
     "plain": ".envs.interfaces.plain:Plain",
     "propose_select": ".envs.interfaces.propose_select:ProposeSelect",
+    "route": ".envs.interfaces.route:Route",
     "select": ".envs.interfaces.select:Select",
     "strategy": ".envs.interfaces.strategy:Strategy",
     "strategy_decode": ".envs.interfaces.decode:StrategyDecode",
@@ -46,6 +48,7 @@ __all__ = [
     "Plain",
     "ProposeSelect",
     "Request",
+    "Route",
     "Select",
     "Strategy",
     "StrategyDecode",

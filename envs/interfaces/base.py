@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from ...inference.completion import Completion, Message
 from ...inference.encoders import Encoder
+from ...inference.endpoint import Endpoint
 from ..state import DialogueState
 
 Features = dict[str, npt.NDArray[np.float32]]
@@ -28,6 +29,7 @@ class Request:
         logprobs: Whether token logprobs are needed.
         top_logprobs: How many alternatives per position.
         sampling: Fields of the endpoint's `Sampling` that this request has otherwise.
+        route: Which of the interface's `endpoints` is asked; None for the assistant.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +37,7 @@ class Request:
     logprobs: bool = False
     top_logprobs: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    route: str | None = None
 
 
 class ActionInterface(ABC):
@@ -69,6 +72,10 @@ class ActionInterface(ABC):
     def requires(self) -> frozenset[str]:
         """Capabilities of the API without which it cannot work."""
         return frozenset()
+
+    def endpoints(self, assistant: Endpoint) -> Mapping[str, Endpoint]:
+        """Endpoints that requests may name besides the assistant's, from which they take what they leave open."""
+        return {}
 
     def observation_space(self, encoder: Encoder) -> dict[str, spaces.Box]:
         """Boxes that this interface adds to the observation."""

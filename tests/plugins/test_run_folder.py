@@ -11,7 +11,8 @@ from duologue.inference import Completion
 from duologue.inference.errors import CallFailed, ConfigError, EndpointRefused, ScenarioError
 from duologue.inference.meter import Meter
 from duologue.plugins import Plugins, RunInfo, hookimpl
-from duologue.plugins.run_folder import Run, write_json
+from duologue.plugins.json_file import write_json
+from duologue.plugins.run_folder import Run
 
 CONFIG = {"seed": 3, "env": {"limit": None}}
 KEYS = {
@@ -252,7 +253,7 @@ def test_a_write_that_stops_half_way_leaves_the_old_file_whole(tmp_path):
 def test_json_is_utf8_whatever_the_locale(tmp_path):
     path = tmp_path / "x.json"
     code = (
-        "import sys; from pathlib import Path; from duologue.plugins.run_folder import write_json; "
+        "import sys; from pathlib import Path; from duologue.plugins.json_file import write_json; "
         "write_json(Path(sys.argv[1]), chr(233) + chr(8230))"
     )
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}

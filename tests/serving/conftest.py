@@ -145,7 +145,8 @@ def serving(bundled, client) -> Iterator[Callable[..., Running]]:
         bundle = bundle or bundled(interface)
         endpoint = bundle.interface and _endpoint(bundle)
         alias = Alias.of("my-model", bundle, endpoint, client, **options)
-        running.append(Running(Service({"my-model": alias}, {"my-model": Upstream(endpoint)}), limits))
+        routes = {("my-model", route): Upstream(other) for route, other in alias.routes.items()}
+        running.append(Running(Service({"my-model": alias}, {"my-model": Upstream(endpoint)}, routes), limits))
         return running[-1]
 
     yield make

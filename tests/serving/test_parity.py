@@ -29,6 +29,7 @@ INTERFACES = {
     "select": {"name": "select", "n": 3},
     "strategy_decode": {"name": "strategy_decode", "directives": ["", "Be brief."], "max_tokens": [5, 20]},
     "propose_select": {"name": "propose_select", "n": 2},
+    "route": {"name": "route", "models": {"small": {}, "large": {"model": "large", "sampling": {"temperature": 0.3}}}},
 }
 
 

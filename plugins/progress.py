@@ -1,0 +1,34 @@
+"""The rows of ``progress.csv``, the learning curves of a run."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import suppress
+from pathlib import Path
+
+PROGRESS = "progress.csv"
+"""Its place in the run folder."""
+
+STEP = "time/total_timesteps"
+"""The column with the turns that a row stands after."""
+
+
+def read_progress(path: Path) -> list[dict[str, float]]:
+    """The rows that were written whole, without what is empty: of a killed run the last one may be cut.
+
+    Args:
+        path: The file; there are no rows if it is not there.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    rows = []
+    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+        with suppress(TypeError, ValueError):
+            rows.append({name: _number(value) for name, value in row.items() if value})
+    return rows
+
+
+def _number(text: str) -> float:
+    """A whole number stays one, so that it is written as it was."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
