@@ -28,7 +28,8 @@ from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
 from ..inference.settings import construct
-from ..plugins.run_folder import Run, write_json
+from ..plugins.json_file import write_json
+from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
 from .plots import draw_standings
