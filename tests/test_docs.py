@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,9 @@ def test_every_key_of_the_summary_is_documented():
     ):
         assert f'"{key}"' in source
         assert f"`{key}`" in text
+
+
+def test_every_extra_is_in_the_table_of_the_first_page():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = (ROOT / "docs" / "index.md").read_text()
+    assert [extra for extra in extras if f"`{extra}`" not in text] == []
