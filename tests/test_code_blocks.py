@@ -19,6 +19,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
@@ -131,7 +132,7 @@ def composes(name: str, words: list[str], project: Path) -> None:
         return
     parsed = OverridesParser.create().parse_overrides(overrides)
     first = [
-        f"{override.input_line.partition('=')[0]}={next(override.sweep_string_iterator())}"
+        f"{override.input_line.partition('=')[0]}={first_of(override)}"
         if override.is_sweep_override()
         else override.input_line
         for override in parsed
@@ -141,9 +142,14 @@ def composes(name: str, words: list[str], project: Path) -> None:
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
+def first_of(override: Override) -> str:
+    """The first value of a sweep; of a search, the least one."""
+    return str(override.value().start) if override.is_interval_sweep() else next(override.sweep_string_iterator())
+
+
 def keeps_its_contract(name: str, words: list[str]) -> None:
     given, values = read_arguments(words)
-    options = WITHOUT_CONFIGURATION[name].words
+    options = [word for word in WITHOUT_CONFIGURATION[name].words if word.isidentifier()]
     if options:
         assert not given or given[0] in options
     if name == "import" and given:
@@ -156,6 +162,8 @@ def keeps_its_contract(name: str, words: list[str]) -> None:
         assert len(given) == 2
     elif name == "cassette":
         inspect.signature(getattr(cassette_command, given[0].replace("import", "import_"))).bind(**values)
+    elif name == "sweep-report":
+        assert set(values) <= {"metric"}
     elif name in ("init", "new-judge", "completion", "judges", "report"):
         assert not values
 
