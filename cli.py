@@ -6,6 +6,8 @@ Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 3
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -16,9 +18,29 @@ from .commands import COMMANDS, WITHOUT_CONFIGURATION, usage
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with the status that the module's docstring gives."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        sys.exit(141)  # as a shell says it of programs that SIGPIPE ended
+
+
+def _nobody_reads() -> bool:
+    """Whether it is standard output that broke, as `duologue --help | head -1` breaks it; silences it then."""
+    place = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(place, select.POLLERR)
+    broken = bool(poll.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), place)
+    return broken
+
+
+def _main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())  # noqa: T201
+        print(usage(), flush=True)  # noqa: T201
         sys.exit(0)
     if arguments[0] in ("-V", "--version"):
         from . import __version__

@@ -43,9 +43,8 @@ def told(overrides: Sequence[str]) -> list[str]:
         place = words.index("--workers")
         number = words[place + 1] if place + 1 < len(words) else ""
         words[place : place + 2] = _launched(number, words, several)
-    if not several:
-        return words
-    words.append(f"+hydra.callbacks.duologue={{_target_:{__package__}.multirun.SweepFolder}}")
+    if several:
+        words.append(f"+hydra.callbacks.duologue={{_target_:{__package__}.multirun.SweepFolder}}")
     values = [word for word in words if word[:1] in ("+", "~") or ("=" in word and word[:1] != "-")]
     return [word for word in words if word not in values] + values  # Hydra refuses values on both sides of a flag
 

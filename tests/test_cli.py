@@ -202,6 +202,23 @@ def test_no_color_is_heeded_in_a_terminal(variables, coloured, tmp_path):
     assert (b"\x1b[32m" in said) == coloured
 
 
+def test_a_reader_that_goes_away_is_no_fault(tmp_path):
+    """As `duologue --help | head -1` does, here before the first line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command("--help"), cwd=tmp_path, env=environment(), stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_flag_may_stand_between_settings(tmp_path):
+    done = run(tmp_path, "plan", "seed=7", "--cfg", "job", "env.limit=3", "~judges.reference", "--package", "env")
+    assert done.returncode == 0, done.stderr
+    assert "limit: 3" in done.stdout
+
+
 def test_the_help_needs_no_heavy_import(tmp_path):
     imported = {
         line.rpartition("|")[2].strip()

@@ -19,8 +19,10 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
+from duologue.cli import _task_first
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
 from duologue.envs import new_project
 from duologue.envs.importers import IMPORTERS, DataOptions
@@ -129,21 +131,26 @@ def composes(name: str, words: list[str], project: Path) -> None:
     if len(overrides) + len(searched) < len(words) and any(word.startswith("resume=") for word in words):
         assert all(word.startswith("inference.") for word in overrides)
         return
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    first = [
-        f"{override.input_line.partition('=')[0]}={next(override.sweep_string_iterator())}"
-        if override.is_sweep_override()
-        else override.input_line
-        for override in parsed
-    ]
+    if name == "bench":
+        overrides = _task_first(overrides)
+    first = [first_of(override) for override in OverridesParser.create().parse_overrides(overrides)]
     with initialize_config_module("duologue.conf", version_base="1.3"):
         config = compose(name, [*first, *searched])
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
+def first_of(override: Override) -> str:
+    """An override with the first of its values, if it has several."""
+    if not override.is_sweep_override():
+        return override.input_line
+    value = override.value()
+    first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
+    return f"{override.input_line.partition('=')[0]}={first}"
+
+
 def keeps_its_contract(name: str, words: list[str]) -> None:
     given, values = read_arguments(words)
-    options = WITHOUT_CONFIGURATION[name].words
+    options = [word for word in WITHOUT_CONFIGURATION[name].words if word.isidentifier()]
     if options:
         assert not given or given[0] in options
     if name == "import" and given:
@@ -156,6 +163,8 @@ def keeps_its_contract(name: str, words: list[str]) -> None:
         assert len(given) == 2
     elif name == "cassette":
         inspect.signature(getattr(cassette_command, given[0].replace("import", "import_"))).bind(**values)
+    elif name == "sweep-report":
+        assert set(values) <= {"metric"}
     elif name in ("init", "new-judge", "completion", "judges", "report"):
         assert not values
 
@@ -174,7 +183,12 @@ def test_python_compiles_and_imports_what_is_there(block):
 
 def imported(name: str) -> ModuleType:
     """A module of ours, or of a package that may be missing."""
-    return import_module(name) if name.partition(".")[0] == "duologue" else pytest.importorskip(name)
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "duologue":
+            raise
+        pytest.skip(f"needs {error.name}")
 
 
 @pytest.mark.parametrize("page", ["report.md", "statistics.md"])

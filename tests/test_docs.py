@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def test_the_readmes_headline_is_the_recorded_one():
     assert shown in README
     for name in ("best_constant", "random", "oracle"):
         assert f"| {figures[name]:.3f} |" in README
+
+
+def test_what_the_arithmetic_of_scale_begins_with_is_recorded():
+    rows = re.findall(r"\| ([\d.]+) \| (\w+\.json) \| (.+) \|", (ROOT / "docs" / "scale.md").read_text())
+    assert len(rows) > 10
+    for value, file, figure in rows:
+        assert json.loads((ROOT / "benchmarks" / "results" / file).read_text())["figures"][figure] == float(value), (
+            figure
+        )
 
 
 def test_every_command_is_in_the_readme_and_every_command_there_exists():
@@ -72,3 +82,9 @@ def test_every_key_of_the_summary_is_documented():
     ):
         assert f'"{key}"' in source
         assert f"`{key}`" in text
+
+
+def test_every_extra_is_in_the_table_of_the_first_page():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = (ROOT / "docs" / "index.md").read_text()
+    assert [extra for extra in extras if f"`{extra}`" not in text] == []

@@ -120,5 +120,5 @@ def test_mistakes_with_workers_are_named(words, said):
         told(words)
 
 
-def test_one_run_is_told_what_was_typed():
-    assert told(["seed=1", "--cfg", "job"]) == ["seed=1", "--cfg", "job"]
+def test_one_run_is_told_what_was_typed_with_its_flags_first():
+    assert told(["seed=1", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]

@@ -24,8 +24,8 @@ class Route(ActionInterface):
 
     name: ClassVar[str] = "route"
 
-    def __init__(self, models: Mapping[str, Mapping[str, Any] | None]) -> None:
-        self.models = {str(name): dict(settings or {}) for name, settings in models.items()}
+    def __init__(self, models: Mapping[str, Mapping[str, Any] | None] | None = None) -> None:
+        self.models = {str(name): dict(settings or {}) for name, settings in (models or {}).items()}
         if len(self.models) < 2:
             raise ValueError(f"`models` must name at least 2 models, not {len(self.models)}")
         self._names = list(self.models)
