@@ -23,6 +23,7 @@ from ..plugins.reward import Reward
 from .actor import Actor
 from .checkpoint import random_states, restore_random_states
 from .played import Played
+from .reference import INITIAL, Reference
 from .rollouts import Collector
 from .vec_env import DialogueVecEnv
 
@@ -71,6 +72,8 @@ class DialoguePPO(PPO):
             on-policy learning. Above 0 the endpoint is kept busy, also during updates; transitions that were begun ahead
             were chosen by a policy that is one update old: they keep the log-probability that it gave them, their value
             is computed anew. Which they are depends on latencies, so such a run cannot be repeated bit for bit.
+        kl_coef: Weight in the loss of the mean divergence from the reference policy in nats, exact over all actions.
+        kl_reference: Which policy that is: ``initial``, as it is before it learns, or the folder of a bundle.
         **options: Those of `PPO`.
 
     Besides what `PPO` logs, each rollout logs ``rollout/utilisation`` (seconds that dialogues waited for endpoints over the
@@ -78,7 +81,7 @@ class DialoguePPO(PPO):
     ``rollout/stale_share`` (of the transitions, chosen before the last update), ``rollout/failures``, each judge's
     mean raw score as ``reward/<judge>`` and what it added to the reward as ``term/<judge>``. Where ``env.turn_deadline_s``
     cut episodes also ``rollout/cut_share`` (of the episodes) and ``rollout/cut_mean_turns`` (complete turns before the
-    cut): the bias that it brings.
+    cut): the bias that it brings. With ``kl_coef`` also ``rollout/kl_to_reference``, in nats a turn.
 
     Raises:
         ConfigError: If the action space has no discrete actions, or ``max_ahead_episodes`` is negative.
@@ -91,8 +94,12 @@ class DialoguePPO(PPO):
         *,
         max_failure_fraction: float = 0.2,
         max_ahead_episodes: int = 0,
+        kl_coef: float = 0.0,
+        kl_reference: str = INITIAL,
         **options: Any,
     ) -> None:
+        if not kl_coef >= 0:
+            raise ConfigError(f"`kl_coef` must be at least 0, not {kl_coef}")
         if isinstance(max_ahead_episodes, bool) or not isinstance(max_ahead_episodes, int) or max_ahead_episodes < 0:
             raise ConfigError(
                 f"`max_ahead_episodes` must be a whole number of at least 0, not {max_ahead_episodes!r}: 0 is exact"
@@ -111,6 +118,8 @@ class DialoguePPO(PPO):
         super().__init__(policy, env, **options)
         if env is not None and not isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
             raise ConfigError(f"the PPO agent needs discrete actions, and this interface has {self.action_space}")
+        self.kl_coef = kl_coef
+        self.reference = Reference.named(kl_reference, self.policy) if kl_coef else None
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_collector", "_ticker", "_rollout_start"]
@@ -188,6 +197,20 @@ class DialoguePPO(PPO):
         with calm_collection():
             return super().learn(*args, **kwargs)
 
+    def train(self) -> None:
+        """As `PPO.train`, with the divergence from the reference policy in the loss if there is one."""
+        if self.reference is None:
+            super().train()
+            return
+        weight = self.ent_coef
+        with self.reference.in_the_loss(self.policy, weight, self.kl_coef) as entropies:
+            self.ent_coef = 1.0  # both weights are in what stands for the entropy meanwhile
+            try:
+                super().train()
+            finally:
+                self.ent_coef = weight
+        self.logger.record("train/entropy_loss", -float(np.mean(entropies)))
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.env, DialogueVecEnv):
             raise ConfigError(f"DialoguePPO needs a DialogueVecEnv, not {type(self.env).__name__}")
@@ -249,6 +272,10 @@ class DialoguePPO(PPO):
         with th.no_grad():
             values, log_probs, _ = self.policy.evaluate_actions(observations, th.as_tensor(actions, device=self.device))
         rewards = np.array([t.reward for p in played for t in p.transitions], np.float32)
+        if self.reference is not None:
+            with th.no_grad():
+                divergence = self.reference.divergence(self.policy, observations)
+            self.logger.record("rollout/kl_to_reference", float(divergence.mean()))
         ends = np.cumsum([len(p.transitions) for p in played]) - 1
         cut = [k for k, p in enumerate(played) if p.transitions[-1].truncated and not p.transitions[-1].terminated]
         if cut:  # the value of where a truncated episode would have gone on

@@ -35,6 +35,7 @@ from .library import LIBRARY, LibraryAgent
 from .networks import NETWORKS, PPO_NETWORKS, network_name
 from .plainly import learn_plainly
 from .ppo import DialoguePPO
+from .reference import INITIAL
 from .reporter import CHECKPOINT, Reporter
 from .validation import Validation, Validator
 from .vec_env import DialogueVecEnv
@@ -141,6 +142,8 @@ def _ppo(settings: dict[str, Any], task: Task, seed: int) -> tuple[DialoguePPO, 
             DialogueVecEnv(own.n_envs, task),
             max_failure_fraction=own.max_failure_fraction,
             max_ahead_episodes=own.max_ahead_episodes,
+            kl_coef=own.kl_coef,
+            kl_reference=own.kl_reference,
             policy_kwargs=dict(own.policy_kwargs),
             seed=seed,
             **settings,
@@ -161,6 +164,8 @@ class AgentSettings:
         policy_kwargs: Arguments of the network.
         max_failure_fraction: See `Collector`.
         max_ahead_episodes: See `DialoguePPO`.
+        kl_coef: See `DialoguePPO`.
+        kl_reference: See `DialoguePPO`.
     """
 
     total_timesteps: int
@@ -169,6 +174,8 @@ class AgentSettings:
     policy_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_failure_fraction: float = 0.2
     max_ahead_episodes: int = 0
+    kl_coef: float = 0.0
+    kl_reference: str = INITIAL
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "n_envs"):

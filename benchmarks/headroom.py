@@ -13,12 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import arguments, progress, report
+from harness import RESULTS, arguments, progress, report
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from duologue.evaluation.bench import bench
 from duologue.evaluation.headroom import Standing, shown
+from duologue.evaluation.plots import draw_standings
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
@@ -37,18 +38,28 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             summary = bench(config(game, quick), Path(folder) / "bench")
         passed += bool(summary["verdict"]["passed"])
-        standings = [Standing(**{**row, "by_seed": tuple(row["by_seed"])}) for row in summary["results"]]
-        for standing in shown(standings):
-            name = "best constant" if standing.kind == "constant" else standing.name
-            figures[f"{game}/{name}/return"] = standing.mean
-            figures[f"{game}/{name}/return_min"] = standing.low
-            figures[f"{game}/{name}/return_max"] = standing.high
-            figures[f"{game}/{name}/requests"] = standing.requests
+        figures |= table(game, summary, quick)
     figures["games_passed"] = passed
     figures["seeds"] = 2 if quick else 5
     figures["scenarios"] = 30 if quick else 200
     notes = ["return_min and return_max are the ends of the 95% interval over seeds and scenarios."]
     report("headroom", figures, {"games_passed": len(GAMES)}, quick=quick, notes=notes)
+
+
+def table(task: str, summary: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """The figures of one task; a full run also draws them, beside the results."""
+    standings = shown([Standing(**{**row, "by_seed": tuple(row["by_seed"])}) for row in summary["results"]])
+    figures: dict[str, Any] = {}
+    for standing in standings:
+        name = "best constant" if standing.kind == "constant" else standing.name
+        figures[f"{task}/{name}/return"] = standing.mean
+        figures[f"{task}/{name}/return_min"] = standing.low
+        figures[f"{task}/{name}/return_max"] = standing.high
+        figures[f"{task}/{name}/requests"] = standing.requests
+        figures[f"{task}/{name}/tokens"] = standing.tokens
+    if not quick:
+        draw_standings(task, standings, [RESULTS / f"headroom_{task}.svg"])
+    return figures
 
 
 def config(game: str, quick: bool) -> dict[str, Any]:

@@ -24,7 +24,11 @@ from harness import arguments, progress, report
 from other_environments import environment
 from simulated_endpoint import Behaviour, start
 
-LITELLM = "1.110.2"
+LITELLM = "1.80.0"
+PROXY = (
+    "fastapi uvicorn orjson python-multipart backoff apscheduler email-validator websockets PyJWT cryptography fastapi-sso "
+    "rich pyyaml gunicorn uvloop httptools"
+)  # its extra `proxy` asks for more than the package index here has
 MESSAGES = [{"role": "user", "content": "How do I boil an egg so that it is soft inside?"}]
 RATE = 50.0
 
@@ -180,7 +184,7 @@ def contenders(
     }
     if quick:
         return found
-    other = environment("litellm-proxy", f"litellm[proxy]=={LITELLM}")
+    other = environment("litellm-proxy", f"litellm=={LITELLM}", *PROXY.split())
     if other.python is None:
         notes.append(other.reason)
         return found

@@ -81,7 +81,7 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     seeds = range(config["seed"], config["seed"] + settings.seeds)
     learnt = {
         f"{agent['name']}": [_train(config, agent, seed, folder) for seed in seeds]
-        for agent in (config["agent"], config["rival"])
+        for agent in (config["agent"], config.get("rival"))
         if agent and agent.get("name")
     }
     client = InferenceClient.from_settings(config["inference"])

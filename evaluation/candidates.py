@@ -192,7 +192,7 @@ class Sampler:
         proposals: Sequence[Completion],
         potentials: Mapping[str, float],
     ) -> list[Judged]:
-        last = index == len(scenario.user) - 1 or index + 1 >= self.task.max_turns
+        last = index + 1 >= self.task.turns(scenario)
         turns = [as_turn(scenario, messages, index, c.text, c.finish_reason, last) for c in proposals]
         judged = await asyncio.gather(
             *(

@@ -23,7 +23,18 @@ from .manager import Plugins, plugins
 SUMMARY_VERSION = 1
 """Version of ``summary.json``'s keys; see docs/run-folder.md."""
 
-_PACKAGES = ("duologue", "openai", "gymnasium", "stable-baselines3", "torch", "numpy", "hydra-core")
+_PACKAGES = (
+    "duologue",
+    "openai",
+    "gymnasium",
+    "stable-baselines3",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "numpy",
+    "hydra-core",
+)
 
 
 class Run:

@@ -59,7 +59,7 @@ class _Door:
                     429, f"{self.limits.max_concurrency} requests are under way: try again", "rate_limit_error"
                 )
             body = await self._body(request)
-            if isinstance(body, dict) and body.get("model") in (*self.service.aliases, *self.service.base_models):
+            if isinstance(body, dict) and body.get("model") in (*self.service.own, *self.service.base_models):
                 model = body["model"]
             response = await unless_gone(request, handle(body))
             if isinstance(response, StreamingResponse):
@@ -155,7 +155,9 @@ def build_app(service: Service, limits: Limits | None = None, feedback: Feedback
         async def handle(body: Any) -> Response:
             if not isinstance(body, dict):
                 raise Problem(400, f"The body must be a JSON object, not {type(body).__name__}")
-            upstream = service.base_models.get(str(body.get("model"))) or next(iter(service.upstreams.values()))
+            upstream = service.base_models.get(str(body.get("model"))) or next(iter(service.upstreams.values()), None)
+            if upstream is None:
+                raise Problem(404, "No model here makes embeddings", code="model_not_found", param="model")
             return await forward(upstream, "/embeddings", body)
 
         return await door(request, handle)
@@ -169,7 +171,7 @@ def build_app(service: Service, limits: Limits | None = None, feedback: Feedback
             door._check_key(request)
         except Problem as problem:
             return problem.response()
-        owners = {**dict.fromkeys(service.base_models, "upstream"), **dict.fromkeys(service.aliases, "duologue")}
+        owners = {**dict.fromkeys(service.base_models, "upstream"), **dict.fromkeys(service.own, "duologue")}
         data = [
             {"id": name, "object": "model", "created": started, "owned_by": owner} for name, owner in owners.items()
         ]

@@ -19,6 +19,7 @@ from ..inference.completion import read_completion
 from ..inference.errors import near_miss
 from .alias import Alias, Decision
 from .candidates import events, merge
+from .local_writer import WriterAlias
 from .metrics import Metrics
 from .problem import Problem
 from .upstream import Reply, Upstream, passed
@@ -39,6 +40,7 @@ class Service:
         max_choices: ``n`` of a request, at most.
         canary: Share of the dialogues that the frozen model answers instead of the policy.
         watch: Compares a share of the replies with the frozen model's own.
+        writers: Local models by model name.
     """
 
     aliases: Mapping[str, Alias]
@@ -48,13 +50,19 @@ class Service:
     max_choices: int = 8
     canary: float = 0.0
     watch: Watch | None = None
+    writers: Mapping[str, WriterAlias] = field(default_factory=dict)
 
     @property
     def base_models(self) -> dict[str, Upstream]:
         """The frozen models by their own names; one that is an alias's name, too, is hidden by it."""
         served = [*self.routes.values(), *self.upstreams.values()]
         found = {upstream.endpoint.model: upstream for upstream in served}
-        return {name: upstream for name, upstream in found.items() if name not in self.aliases}
+        return {name: upstream for name, upstream in found.items() if name not in self.own}
+
+    @property
+    def own(self) -> list[str]:
+        """The names of policies and of local models."""
+        return [*self.aliases, *self.writers]
 
     async def answer(self, body: Mapping[str, Any]) -> Response:
         """Answers one chat request.
@@ -68,9 +76,11 @@ class Service:
         name = body["model"]
         if (alias := self.aliases.get(name)) is not None:
             return await self._by_policy(alias, body)
+        if (writer := self.writers.get(name)) is not None:
+            return await writer.answer(body)
         if (upstream := self.base_models.get(name)) is not None:
             return await forward(upstream, "/chat/completions", body)
-        known = near_miss(name, [*self.aliases, *self.base_models])
+        known = near_miss(name, [*self.own, *self.base_models])
         raise Problem(404, f"The model `{name}` does not exist here: {known}", code="model_not_found", param="model")
 
     async def _by_policy(self, alias: Alias, body: Mapping[str, Any]) -> Response:

@@ -29,6 +29,7 @@ from .alias import Alias
 from .app import Limits, build_app
 from .completions import Service
 from .feedback import Feedback
+from .local_writer import WriterAlias, holds_adapter
 from .upstream import Upstream
 from .watch import Watch
 
@@ -145,7 +146,7 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
         ConfigError: If one cannot be loaded, or an endpoint's setting is refused.
     """
     first = {"policy": settings.policy, "upstream": settings.upstream, "trusted": settings.trusted}
-    aliases, upstreams = {}, {}
+    aliases, upstreams, writers = {}, {}, {}
     routes: dict[tuple[str, str], Upstream] = {}
     for name, values in {settings.alias: first, **settings.aliases}.items():
         where = f"aliases.{name}"
@@ -153,7 +154,15 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
             raise ConfigError(f"`{where}` must hold `policy`, a bundle's folder, not {values!r}")
         if unknown := set(values) - {"policy", "upstream", "trusted"}:
             raise ConfigError(f"`{where}.{min(unknown)}` is not a setting: known: `policy`, `upstream`, `trusted`")
-        bundle = load_bundle(Path(values["policy"]).expanduser(), client, trusted=bool(values.get("trusted")))
+        if holds_adapter(place := Path(values["policy"]).expanduser()):
+            if values.get("upstream") or settings.canary or settings.shadow:
+                raise ConfigError(
+                    f"`{name}` is a local model with an adapter, so there is no frozen model behind it: leave `upstream`, `canary` and "
+                    "`shadow` out"
+                )
+            writers[name] = WriterAlias(name, place)
+            continue
+        bundle = load_bundle(place, client, trusted=bool(values.get("trusted")))
         endpoint = Endpoint.from_settings(
             {**bundle.settings["assistant"], **(values.get("upstream") or {})}, "upstream"
         )
@@ -163,7 +172,9 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
         for route, other in aliases[name].routes.items():
             other.api_key()
             routes[name, route] = Upstream(other)
-    service = Service(aliases, upstreams, routes, max_choices=settings.max_choices, canary=settings.canary)
+    service = Service(
+        aliases, upstreams, routes, max_choices=settings.max_choices, canary=settings.canary, writers=writers
+    )
     if settings.shadow:
         asked = settings.inference.get("judge")
         judges = {"judge": Endpoint.from_settings(asked, "inference.judge")} if asked else {}
@@ -195,7 +206,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _announce(service: Service, url: str, with_keys: bool) -> None:
     """What a stranger needs to use it."""
     console = Console()
-    names: Sequence[str] = [*service.aliases, *service.base_models]
+    names: Sequence[str] = [*service.own, *service.base_models]
     lines = [
         f"Serving {', '.join(names)} at {url}",
         f'  curl {url}/chat/completions -H "Content-Type: application/json" \\',

@@ -150,8 +150,9 @@ def first_of(override: Override) -> str:
 
 def keeps_its_contract(name: str, words: list[str]) -> None:
     given, values = read_arguments(words)
-    if name in ("import", "export", "cassette", "completion"):
-        assert not given or given[0] in WITHOUT_CONFIGURATION[name].words
+    options = [word for word in WITHOUT_CONFIGURATION[name].words if word.isidentifier()]
+    if options:
+        assert not given or given[0] in options
     if name == "import" and given:
         kind = DataOptions if given[0] in IMPORTERS else ImportOptions
         construct(kind, {key: value for key, value in values.items() if key != "to" or kind is ImportOptions}, name)
@@ -162,6 +163,8 @@ def keeps_its_contract(name: str, words: list[str]) -> None:
         assert len(given) == 2
     elif name == "cassette":
         inspect.signature(getattr(cassette_command, given[0].replace("import", "import_"))).bind(**values)
+    elif name == "sweep-report":
+        assert set(values) <= {"metric"}
     elif name in ("init", "new-judge", "completion", "judges", "report"):
         assert not values
 

@@ -39,6 +39,15 @@ def test_the_readmes_headline_is_the_recorded_one():
         assert f"| {figures[name]:.3f} |" in README
 
 
+def test_what_the_arithmetic_of_scale_begins_with_is_recorded():
+    rows = re.findall(r"\| ([\d.]+) \| (\w+\.json) \| (.+) \|", (ROOT / "docs" / "scale.md").read_text())
+    assert len(rows) > 10
+    for value, file, figure in rows:
+        assert json.loads((ROOT / "benchmarks" / "results" / file).read_text())["figures"][figure] == float(value), (
+            figure
+        )
+
+
 def test_every_command_is_in_the_readme_and_every_command_there_exists():
     used = set(re.findall(r"""(?:^|; |eval "\$\()duologue ([\w-]+)""", README, re.MULTILINE)) | set(
         re.findall(r"`duologue ([\w-]+)", README)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 from ...inference.completion import Completion, Message
-from .quiet import quiet
 from .writer import LocalWriter
 
 _Waiting = tuple[Sequence[Message], int, asyncio.Future[Completion]]
@@ -18,10 +18,11 @@ class Desk:
     Args:
         writer: Who writes.
         batch_size: Turns that are written together, at most.
+        lock: Shared by desks of one model, which does one batch at a time.
     """
 
-    def __init__(self, writer: LocalWriter, batch_size: int = 32) -> None:
-        self._writer, self._batch_size = writer, batch_size
+    def __init__(self, writer: LocalWriter, batch_size: int = 32, lock: threading.Lock | None = None) -> None:
+        self._writer, self._batch_size, self._lock = writer, batch_size, lock or threading.Lock()
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -49,5 +50,5 @@ class Desk:
                     future.set_result(turn)
 
     def _write(self, batch: Sequence[_Waiting]) -> list[Completion]:
-        with quiet():
+        with self._lock:
             return self._writer.write([messages for messages, _, _ in batch], [key for _, key, _ in batch])

@@ -69,7 +69,13 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.name_or_path = ORIGINS.get(name.removeprefix(EMBEDDED), str(source))  # adapters name it as their base
-    return LocalModel(name, model.to(chosen_device(device)), tokenizer)
+    place = chosen_device(device)
+    if (
+        place == "cpu"
+    ):  # torch's threads spin while they wait for each other: with one for each core, all suffer from whatever else runs
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        th.set_num_threads(max(1, min(th.get_num_threads(), cores - 1)))
+    return LocalModel(name, model.to(place), tokenizer)
 
 
 def chosen_device(device: str) -> str:

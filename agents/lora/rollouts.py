@@ -14,7 +14,6 @@ from typing import Any
 from trl.models import unwrap_model_for_generation
 
 from ...envs.scenarios import Scenario
-from ...envs.users import ScriptedUser
 from ...inference.completion import Completion, Message
 from ...inference.errors import ConfigError
 from .playing import Play, Playing
@@ -25,9 +24,7 @@ OnPlayed = Callable[[Sequence[Play]], None]
 
 def single_turn(playing: Playing) -> bool:
     """Whether every dialogue is over after one turn, whatever is said."""
-    task = playing.task
-    scripted = isinstance(task.user, ScriptedUser) and all(len(scenario.user) == 1 for scenario in task.scenarios)
-    return scripted or task.max_turns == 1
+    return all(playing.task.turns(scenario) == 1 for scenario in playing.task.scenarios)
 
 
 def prompt_messages(scenario: Scenario, system: str) -> list[Message]:

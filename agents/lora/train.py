@@ -71,6 +71,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         What ``summary.json`` says of the training.
     """
+    config = {**config, "agent": _absolute(config["agent"])}  # a run that goes on may be told so from another folder
     client = InferenceClient.from_settings(config["inference"])
     try:
         with quiet():
@@ -87,6 +88,12 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         client.close()
 
 
+def _absolute(agent: Mapping[str, Any]) -> dict[str, Any]:
+    """The part ``agent`` with whole paths."""
+    named = {name: Path(str(agent[name])).expanduser() for name in ("pairs", "adapter", "model") if agent.get(name)}
+    return {**agent, **{name: str(path.resolve()) for name, path in named.items() if path.exists()}}
+
+
 def _figure(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
@@ -96,10 +103,14 @@ def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
     from trl import GRPOConfig
 
     own, settings = read_settings(config["agent"])
+    if (config.get("validation") or {}).get("every") is not None:
+        raise ConfigError(
+            "`validation.every` looks at policies: leave it out with `agent=grpo`, and compare afterwards"
+        )
     if (config.get("interface") or {}).get("name") != Text.name:
         raise ConfigError(
             f"`interface={(config.get('interface') or {}).get('name')}`: with `agent=grpo` a local model writes the turn itself: "
-            "leave `interface` out, which makes it `text`"
+            "take `interface=text`, and no `experiment` that sets another one"
         )
     task = replace(build_task(config, client), draws=1)
     if task.reward is None:

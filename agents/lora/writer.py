@@ -65,13 +65,15 @@ class LocalWriter:
         """
         prompts = [self.prompt_ids(messages) for messages in dialogues]
         seeds = [crc32(repr((ids, key)).encode()) for ids, key in zip(prompts, keys, strict=True)]
-        return [self.completion(ids) for ids in self.continue_ids(prompts, seeds)]
+        written = self.continue_ids(prompts, seeds)
+        return [self.completion(ids, len(prompt)) for ids, prompt in zip(written, prompts, strict=True)]
 
-    def completion(self, ids: Sequence[int]) -> Completion:
+    def completion(self, ids: Sequence[int], prompt_tokens: int = 0) -> Completion:
         """Tokens as a turn, which was cut where no token ends it."""
         text = self.local.tokenizer.decode(ids, skip_special_tokens=True)
         ended = bool(ids) and ids[-1] in self.local.eos_ids
-        return Completion(text.strip(), finish_reason="stop" if ended else "length", completion_tokens=len(ids))
+        reason = "stop" if ended else "length"
+        return Completion(text.strip(), finish_reason=reason, prompt_tokens=prompt_tokens, completion_tokens=len(ids))
 
     def continue_ids(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], model: Any = None

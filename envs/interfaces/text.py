@@ -30,6 +30,9 @@ class AnyText(spaces.Text):
             max_length, min_length=0, charset=string.ascii_letters + string.digits + string.punctuation + " "
         )
 
+    def __repr__(self) -> str:
+        return f"Text({self.max_length})"
+
     def contains(self, x: Any) -> bool:
         """Whether it is a text that is not too long."""
         return isinstance(x, str) and len(x) <= self.max_length

@@ -38,6 +38,28 @@ def test_langchain(serving, interface):
     assert model.invoke(asked).content == "".join(chunk.content for chunk in model.stream(asked)) != ""
 
 
+_LITELLM = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import litellm
+asked = dict(model="openai/my-model", api_base=sys.argv[1], api_key="any", messages=[{"role": "user", "content": sys.argv[2]}])
+plain = litellm.completion(**asked).choices[0].message.content
+parts = litellm.completion(**asked, stream=True)
+streamed = "".join(part.choices[0].delta.content or "" for part in parts)
+print("found:", plain == streamed != "")
+"""
+
+
+@pytest.mark.skipif("DUOLOGUE_LITELLM_PYTHON" not in os.environ, reason="LiteLLM is not installed")
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+def test_litellm(serving, interface):
+    """In an environment of its own, since it has opinions on the versions of others."""
+    command = [os.environ["DUOLOGUE_LITELLM_PYTHON"], "-c", _LITELLM, serving(interface).url]
+    done = subprocess.run([*command, ASKED["messages"][0]["content"]], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "found: True" in done.stdout
+
+
 def test_the_evaluator_finds_the_win_rate_that_the_policy_has(server, serving, bundled, configured, tmp_path):
     """The policy by its bundle, and by its alias, against the same plain samples: the same replies, the same verdicts."""
     bundle = bundled("strategy")

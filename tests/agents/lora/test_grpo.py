@@ -159,9 +159,10 @@ class _Accelerator:
 
 
 def test_dialogues_are_trained_too(configured_for, tmp_path):
-    summary = train(configured_for("grpo", turns=3), tmp_path / "run")
-    assert summary["timesteps"] == 2 * 16 * 3
+    summary = train(configured_for("grpo", "agent.max_steps=8", turns=3), tmp_path / "run")
+    assert summary["timesteps"] == 8 * 16 * 3
     assert summary["failures"] == {}
+    assert summary["reward_last"] > summary["reward_first"] + 0.5  # of 3 at most
 
 
 def test_what_stands_between_two_turns(writer):
@@ -186,6 +187,7 @@ def test_what_stands_between_two_turns(writer):
             "the local model `nowhere/at-all` cannot be loaded: give `embedded://smollm2`",
         ),
         (["agent.adapter=nowhere"], "nowhere is no adapter in PEFT's format"),
+        (["validation.every=10"], "`validation.every` looks at policies: leave it out"),
         (["interface=strategy"], "`interface=strategy`: with `agent=grpo` a local model writes the turn itself"),
     ],
 )

@@ -1,0 +1,128 @@
+"""A local model under a model's name: it answers in this process, and nobody else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from ..envs.state import DialogueState
+from ..inference.completion import Completion
+from ..inference.errors import ConfigError
+from .candidates import events
+from .problem import Problem
+
+_FIELDS: Mapping[str, tuple[str, Callable[[Any], float]]] = {
+    "temperature": ("temperature", float),
+    "top_p": ("top_p", float),
+    "max_tokens": ("max_completion_length", int),
+}
+"""The request's fields that decide how turns are sampled, and what they are called here."""
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether a folder is an adapter's, or that of a run that trained one, and no bundle's."""
+    return (folder / "adapter").is_dir() or (folder / "adapter_config.json").is_file()
+
+
+class WriterAlias:
+    """A local model with its adapter.
+
+    Args:
+        name: The model name that clients use.
+        folder: The adapter, or the run folder that holds it.
+        local: The model beneath, if not the one that the adapter was trained on.
+        device: ``auto`` for the GPU if there is one.
+
+    Raises:
+        ConfigError: If something cannot be loaded, or the extra is missing.
+    """
+
+    def __init__(self, name: str, folder: Path, local: str | None = None, device: str = "auto") -> None:
+        try:
+            from ..agents.lora.adapter import load_writer
+            from ..agents.lora.desk import Desk
+            from ..agents.lora.writer import LocalWriter
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"`{name}` is a local model, which needs the package `{error.name}`: run `pip install 'duologue[train,lora]'`"
+            ) from error
+        writer, record = load_writer(folder, local, device)
+        self.name, self.base, self._decoding = name, str(record["model"]), writer.decoding
+        self._system = str((record.get("task") or {}).get("system") or "")
+        lock = threading.Lock()  # turns that are sampled otherwise are another batch, and the model does one at a time
+        self._make: Callable[[Any], Any] = lambda decoding: Desk(LocalWriter(writer.local, decoding), lock=lock)
+        self._desks: dict[Any, Any] = {}
+
+    async def answer(self, body: Mapping[str, Any]) -> Response:
+        """Answers one chat request.
+
+        Args:
+            body: The request, checked by `checked`.
+
+        Raises:
+            Problem: If a value is refused.
+        """
+        state = DialogueState.of(body["messages"])
+        if self._system and not any(message["role"] == "system" for message in state.messages):
+            state.messages.insert(0, {"role": "system", "content": self._system})
+        desk = self._desk(body)
+        seed = body.get("seed") if isinstance(body.get("seed"), int) else 0
+        keys = [int(seed or 0) * 1_000 + choice for choice in range(body.get("n") or 1)]
+        turns = await asyncio.gather(*(desk.write(state.messages, key) for key in keys))
+        completion = _completion(self.name, turns)
+        headers = {"x-duologue-alias": quote(self.name), "x-duologue-action": "written"}
+        if not body.get("stream"):
+            return Response(msgspec.json.encode(completion), 200, headers, "application/json")
+        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return StreamingResponse(_each(events(completion, with_usage)), 200, headers, "text/event-stream")
+
+    def _desk(self, body: Mapping[str, Any]) -> Any:
+        """Where turns are written that are sampled like this one."""
+        given = {**body, "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
+        try:
+            wanted: dict[str, Any] = {
+                own: kind(given[name]) for name, (own, kind) in _FIELDS.items() if given.get(name) is not None
+            }
+            decoding = replace(self._decoding, **wanted)
+        except (TypeError, ValueError) as error:
+            raise Problem(400, str(error)) from error
+        if len(self._desks) > 64:  # of clients that sample each time otherwise
+            self._desks.clear()
+        return self._desks.setdefault(decoding, self._make(decoding))
+
+
+async def _each(parts: Iterator[bytes]) -> Any:
+    for part in parts:
+        yield part
+
+
+def _completion(name: str, turns: list[Completion]) -> dict[str, Any]:
+    written = sum(turn.completion_tokens for turn in turns)
+    read = sum(turn.prompt_tokens for turn in turns)
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": turn.text},
+            "finish_reason": turn.finish_reason,
+            "logprobs": None,
+        }
+        for index, turn in enumerate(turns)
+    ]
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": name,
+        "choices": choices,
+        "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
+    }
