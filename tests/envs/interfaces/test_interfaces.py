@@ -34,7 +34,7 @@ def test_settings_build_the_same_interface_again(interface):
     [
         ("selct", r"`interface.name=selct` is unknown: did you mean `select`\?"),
         ({"name": "stratgy"}, r"`interface.name=stratgy` is unknown: did you mean `strategy`\?"),
-        ({"n": 4}, "`interface.name` is missing: known: `decode`, `plain`, `propose_select`, `select`"),
+        ({"n": 4}, "`interface.name` is missing: known: `decode`, `plain`, `propose_select`, `route`, `select`"),
         ({"name": "select", "logprob": True}, r"`interface.logprob` is not a setting here: did you mean `logprobs`\?"),
         ({"name": "select", "n": 1}, "`interface` was refused: `n` must be at least 2, not 1"),
         ({"name": "select", "logprobs": False, "top_logprobs": 2}, "`top_logprobs` needs `logprobs=true`"),
