@@ -1,7 +1,8 @@
 """A content-addressed store of every request and its answer: what was paid for once is never paid for again.
 
-Append-only, safe for many processes: a SQLite file on one machine, a PostgreSQL database for several. An answer counts as kept once its commit has returned, and
-`Cassette.keep` returns no sooner, so a process killed at any point loses nothing that its caller had seen.
+Append-only, safe for many processes: a SQLite file on one machine, a PostgreSQL database for several. An answer counts as
+kept once its commit has returned, and `Cassette.keep` returns no sooner, so a process killed at any point loses nothing that
+its caller had seen.
 """
 
 from __future__ import annotations
