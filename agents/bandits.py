@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 
-from ..envs.dialogue import Transition
 from ..envs.observation import Observation
 from ..envs.task import Task
+from ..envs.transition import Transition
 from ..inference.errors import ConfigError, TooManyFailures
 from .linear import LinearPolicy
 from .played import Played

@@ -15,8 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from ..envs.dialogue import Transition
 from ..envs.observation import Observation
+from ..envs.transition import Transition
 from ..inference.errors import ConfigError, TooManyFailures
 from ..inference.garbage import calm_collection
 from ..plugins.reward import Reward

@@ -14,8 +14,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..envs.dialogue import EpisodeFailed, Transition
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed, Transition
 from ..inference.errors import RunStopped, TooManyFailures
 from .played import Played
 from .stage import Act, Event, Stage

@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..envs.dialogue import Dialogue, EpisodeFailed, Transition, TurnDeadline
+from ..envs.dialogue import Dialogue
 from ..envs.observation import Observation
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed, Transition, TurnDeadline
 from .played import Played
 
 T = TypeVar("T")

@@ -18,12 +18,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from ..inference.errors import ConfigError
-from .dialogue import Dialogue, EpisodeFailed, Transition
+from .dialogue import Dialogue
 from .env import task_from
 from .episodes import Episode
 from .observation import Observation
 from .policies import action_mask
 from .task import Task
+from .transition import EpisodeFailed, Transition
 
 Started = tuple[Observation, dict[str, Any]]
 Outcome = tuple[Transition | None, Started | None]

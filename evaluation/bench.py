@@ -19,11 +19,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from ..envs.dialogue import Dialogue, EpisodeFailed
+from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.policies import Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine

@@ -18,10 +18,12 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from ..envs.dialogue import Dialogue, EpisodeFailed
+from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed
+from ..envs.turns import as_turn
 from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.encoders import make_encoder
@@ -32,7 +34,6 @@ from ..plugins.judged import Judged
 from ..plugins.reward import Reward
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .contestants import as_turn
 from .matches import MAX_FAILURE_FRACTION
 from .pairs import CANDIDATES, PairOptions, Take, pairs_of_candidates, write_pairs
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
+from ..envs.transition import EpisodeFailed
 from ..inference.completion import Message
 from ..inference.errors import DuologueError, RunStopped
 from .contestants import Answer, Contestant

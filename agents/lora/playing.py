@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...envs.dialogue import Dialogue, EpisodeFailed
+from ...envs.dialogue import Dialogue
 from ...envs.episodes import Episode
 from ...envs.scenarios import Scenario
 from ...envs.task import Task
+from ...envs.transition import EpisodeFailed
 from ...inference.completion import Completion, Message
 from ...inference.errors import TooManyFailures
 
