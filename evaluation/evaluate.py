@@ -104,7 +104,8 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         What ``summary.json`` says of both.
     """
     refuse_writer(config, "run")
-    from ..agents.train import build_agent, build_task, learn, save
+    from ..agents.agent import build_agent
+    from ..agents.train import build_task, learn, save
 
     client = InferenceClient.from_settings(config["inference"])
     try:
