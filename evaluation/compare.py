@@ -30,7 +30,7 @@ from ..plugins.session import session
 from .contestants import BASELINE_DRAW, Contestant
 from .entrants import Remembered, make_entrant
 from .judge_health import known_of_judge
-from .judging import Judged, Referee, make_referee
+from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
@@ -68,7 +68,7 @@ class Settings:
     contestants: Mapping[str, Any] = field(default_factory=dict)
     against: Sequence[str] | str | None = None
     repeats: int = 1
-    judged: Judged = "last"
+    judged: WhichTurns = "last"
     judge_check: str | None = None
 
     def __post_init__(self) -> None:

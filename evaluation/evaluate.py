@@ -26,7 +26,7 @@ from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judge_health import known_of_judge
-from .judging import Judged, Referee, make_referee
+from .judging import Referee, WhichTurns, make_referee
 from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
@@ -57,7 +57,7 @@ class Settings:
     repeats: int = 1
     baseline_repeats: int = 1
     contestants: Sequence[str] = KINDS
-    judged: Judged = "last"
+    judged: WhichTurns = "last"
     judge_check: str | None = None
 
     def __post_init__(self) -> None:

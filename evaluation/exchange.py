@@ -30,7 +30,7 @@ from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
 from .report import read_matches, write_report
 from .table import headline, show_results
-from .verdict_files import KINDS, Judged, read_verdicts
+from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
 IMPORT = """\
 usage: duologue import FORMAT FILE… to=OUT [name=value …]
@@ -129,7 +129,7 @@ def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> No
         _say(f"  {text}")
 
 
-def _keep(judged: Sequence[Judged], kind: str, options: ImportOptions) -> None:
+def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) -> None:
     """Writes a run folder like that of a comparison."""
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):

@@ -21,7 +21,8 @@ from ..inference.settings import construct
 from ..plugins.job import METRICS
 from .markdown import cell
 from .report import as_json
-from .sweep import Effect, Mean, Place, Settings, Sweep, effects, leaderboard, read_sweep
+from .sweep import Effect, Mean, Place, Settings, Sweep, effects, leaderboard
+from .sweep_folder import read_sweep
 from .sweep_plot import draw_sweep
 
 FIGURES, TABLE, PICTURES = "sweep.json", "sweep.md", ("sweep.svg", "sweep.png")
