@@ -71,6 +71,21 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         raise failures[0] from None
 
 
+def task_overrides(arguments: Sequence[str]) -> list[str]:
+    """``bench bargain …`` as overrides; a game is played by rules unless another ``inference`` is asked for.
+
+    Args:
+        arguments: What follows ``bench``: a task's name, or none, and overrides.
+    """
+    task, *rest = arguments or [""]
+    if not task.isidentifier():
+        return list(arguments)
+    from .envs.scenarios import GAMES
+
+    chosen = any(argument.startswith("inference=") for argument in rest)
+    return [f"experiment={task}", *([] if chosen or task not in GAMES else ["inference=rules"]), *rest]
+
+
 def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> Any:
     """Calls the function behind a command.
 
