@@ -12,7 +12,7 @@ from .leaderboard import Row
 MOST = 40
 """Rows of one board in the picture, at most."""
 
-STYLE = {"svg.hashsalt": "duologue", "font.size": 9}
+STYLE: Any = {"svg.hashsalt": "duologue", "font.size": 9}
 """Matplotlib's settings of all pictures; with the salt equal results give equal files."""
 
 _COLOURS = {"learnt": "#1f6feb", "constant": "#5b6675", "random": "#9aa4b2", "oracle": "#2e7d32"}
