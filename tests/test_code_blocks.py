@@ -34,7 +34,7 @@ from duologue.plugins import Plugins
 from duologue.plugins.publish import publish
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = {"--cfg": 1, "--config-dir": 1, "--workers": 1, "-m": 0, "--multirun": 0, "--json": 0}
 """Of the commands, with how many values follow."""
 
