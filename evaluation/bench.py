@@ -28,6 +28,7 @@ from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
@@ -211,5 +212,5 @@ def _show(standings: Sequence[Standing], verdict: Mapping[str, Any], folder: Pat
         )
         table.add_row(s.name, *figures)
     console.print(table)
-    console.print(sentence(verdict), highlight=False)
-    console.print(f"table and plot: {folder}/bench.md, bench.svg", highlight=False, soft_wrap=True)
+    say(sentence(verdict), console)
+    say(f"table and plot: {folder}/bench.md, bench.svg", console)

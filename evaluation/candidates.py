@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-
 from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.scenarios import Scenario
@@ -29,6 +27,7 @@ from ..inference.completion import Completion, Message
 from ..inference.encoders import make_encoder
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judged import Judged
 from ..plugins.reward import Reward
@@ -89,7 +88,7 @@ def make_pairs(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             run.summary |= {"pairs": len(made.pairs), "left_out": dict(counts), "failures": dict(sampler.failures)}
             said = write_pairs(made, run.folder / "pairs.jsonl")
             _check(records, sampler, run.folder)
-        Console().print(said, soft_wrap=True, highlight=False, markup=False)
+        say(said)
         return run.summary
     finally:
         client.close()

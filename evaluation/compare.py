@@ -23,6 +23,7 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
@@ -225,8 +226,8 @@ def _show(run: Run, client: InferenceClient) -> None:
     console, rows = Console(), run.summary["results"]
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)
-    console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    say(headline(rows), console)
     write_scalars(run.folder, rows, 0)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
-    console.print(f"{spent}. The report is {write_report(run.folder)}", soft_wrap=True, highlight=False, markup=False)
+    say(f"{spent}. The report is {write_report(run.folder)}", console)

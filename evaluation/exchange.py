@@ -23,6 +23,7 @@ from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
@@ -104,7 +105,7 @@ def run_import(arguments: Sequence[str]) -> None:
             )
         scenarios = benchmark_scenarios(Path(files[0]))
         write_scenarios(scenarios, Path(options.to))
-        _say(f"{len(scenarios):,} scenarios written to {options.to}")
+        say(f"{len(scenarios):,} scenarios written to {options.to}")
         return
     if kind == "feedback":
         raise ConfigError(
@@ -124,9 +125,9 @@ def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> No
     found, left_out, wrong = import_scenarios(kind, files, construct(DataOptions, values, "duologue import"))
     write_scenarios(found, target)
     rest = "".join(f"; {count:,} left out: {reason}" for reason, count in left_out.items())
-    _say(f"{len(found):,} scenarios written to {target}: {counts(found)}{rest}")
+    say(f"{len(found):,} scenarios written to {target}: {counts(found)}{rest}")
     for text in wrong[:3]:
-        _say(f"  {text}")
+        say(f"  {text}")
 
 
 def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) -> None:
@@ -146,8 +147,8 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
     console, rows = Console(), run.summary["results"]
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)
-    _say(headline(rows))
-    _say(f"{len(judged):,} matches. The report is {write_report(folder)}")
+    say(headline(rows))
+    say(f"{len(judged):,} matches. The report is {write_report(folder)}")
 
 
 def run_export(arguments: Sequence[str]) -> None:
@@ -175,15 +176,11 @@ def run_export(arguments: Sequence[str]) -> None:
     EXPORTS[kind](chosen, target)
     left = len(records) - len(chosen)
     repeats = f"; {left:,} repeats are left out, for the format has one match of a pair on a question" if left else ""
-    _say(f"{len(chosen):,} matches written to {target}{repeats}")
+    say(f"{len(chosen):,} matches written to {target}{repeats}")
 
 
 def _export_pairs(folders: Sequence[str], values: Mapping[str, Any]) -> None:
     options = construct(PairExportOptions, values, "duologue export pairs")
     if len(folders) != 1 or not options.to:
         raise ConfigError("`duologue export pairs RUN to=FILE.jsonl` takes one run folder, and the file to write")
-    _say(write_pairs(pairs_of_run(Path(folders[0]), options), Path(options.to)))
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)
+    say(write_pairs(pairs_of_run(Path(folders[0]), options), Path(options.to)))

@@ -19,6 +19,7 @@ from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.lengths import Lengths, lengths
+from ..inference.saying import say
 from .planner import Need, Planner
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def show_plan(made: Plan, console: Console) -> None:
     text = f"Lengths are {origin}: {known.tokens_per_byte:.3f} tokens a byte, {known.completion_tokens:.0f} an answer."
     if not total.flat_usd and not total.tokens_usd:
         text += " No price is set: inference.assistant.price.per_request_usd, …per_million_prompt_tokens_usd."
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    say(text, console)
 
 
 def _table(title: str, words: int, *names: str) -> Table:

@@ -25,6 +25,7 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
+from ..inference.saying import say
 from ..inference.settings import construct
 
 _PLAIN_DRAW = 10_000
@@ -152,12 +153,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
         endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
         endpoint.api_key()
         console = Console()
-        console.print(
-            f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+        say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)
         _talk(Chat(bundle, endpoint, client), client, console, settings)
     finally:
         client.close()
@@ -180,7 +176,7 @@ def _talk(talk: Chat, client: InferenceClient, console: Console, settings: Setti
         elif said == "/new":
             talk.restart()
         elif said.startswith("/"):
-            console.print(HELP, soft_wrap=True, markup=False, highlight=False)
+            say(HELP, console)
         elif said:
             try:
                 answer = client.run(talk.say(said, settings.compare))
