@@ -82,6 +82,7 @@ class Chat:
 
     def __init__(self, bundle: Bundle, endpoint: Endpoint, client: InferenceClient) -> None:
         self._bundle, self._endpoint, self._client = bundle, endpoint, client
+        self._routes = bundle.interface.endpoints(endpoint)
         self._observer = Observer(bundle.encoder, bundle.interface)
         self.messages: list[Message] = []
         self.restart()
@@ -124,9 +125,10 @@ class Chat:
         return list(await asyncio.gather(*(self._call(request) for request in requests)))
 
     async def _call(self, request: Request) -> Completion:
-        sampling = replace(self._endpoint.sampling, **request.sampling) if request.sampling else None
+        endpoint = self._endpoint if request.route is None else self._routes[request.route]
+        sampling = replace(endpoint.sampling, **request.sampling) if request.sampling else None
         return await self._client.chat(
-            self._endpoint,
+            endpoint,
             request.messages,
             sampling=sampling,
             sample_index=request.index,
