@@ -20,6 +20,9 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         name: A key of `COMMANDS`.
         overrides: Hydra's: values, groups, flags such as ``-m``; and ``--workers N``.
         as_json: See `play`.
+
+    Raises:
+        Exception: What the command raised; of a multirun see `multirun.concluded`.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig

@@ -193,7 +193,11 @@ class DialoguePPO(PPO):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Plays episodes until the rollout is full; returns false if a callback asked to stop."""
+        """Plays episodes until the rollout is full; returns false if a callback asked to stop.
+
+        Raises:
+            TooManyFailures: If every episode of it failed, or too large a share.
+        """
         assert isinstance(env, DialogueVecEnv)
         assert isinstance(rollout_buffer, EpisodeBuffer)
         self.policy.set_training_mode(False)

@@ -75,6 +75,10 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it: ``results``, the gate's ``verdict``.
+
+    Raises:
+        ConfigError: If a value is refused, or there are no judges.
+        DuologueError: If more than a fifth of a policy's episodes failed.
     """
     from ..agents.train import build_task
 

@@ -42,6 +42,8 @@ class Settings(PairOptions):
     """The configuration's part ``pairs``.
 
     Attributes:
+        margin: See `PairOptions`.
+        take: See `PairOptions`.
         repeats: Independent samplings of every scenario.
     """
 

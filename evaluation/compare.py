@@ -114,6 +114,10 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it.
+
+    Raises:
+        ConfigError: If a value is refused or a file cannot be used.
+        DuologueError: If too much failed for a result.
     """
     config = {**config, **_absolute(config)}  # a run that goes on may be told so from another folder
     own = {name: config[name] for name in Settings.__dataclass_fields__ if name in config}

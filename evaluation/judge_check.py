@@ -40,6 +40,10 @@ def judge_check(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it.
+
+    Raises:
+        ConfigError: If a value is refused or a file cannot be used.
+        DuologueError: If too much failed for a result.
     """
     config = {**config, "data": str(Path(config["data"]).expanduser().resolve())}
     records = read_labelled(Path(config["data"]), config.get("limit"))

@@ -27,6 +27,9 @@ class Tally:
     """One contestant's matches against one baseline.
 
     Attributes:
+        contestant: Whose.
+        baseline: Against whom.
+        judge: Who decided.
         scores: Of the matches that were decided.
         prompts: The scenario of each of them.
         failures: Matches without a result.
