@@ -60,9 +60,7 @@ class Dialogue:
         self._over = True  # until the first turn is open
         self._potentials = {}
         self._scenario = scenario = episode.scenario
-        system = scenario.system if scenario.system is not None else self.task.system
-        messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
+        self.state = DialogueState(scenario.opening(self.task.system), draw=episode.draw)
         observation = await self._in_time(self._open_turn())
         self._over = False
         return observation, {

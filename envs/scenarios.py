@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgspec
 
+from ..inference.completion import Message
 from ..inference.errors import ConfigError, ScenarioError, near_miss
 from .tables import Row, is_dataset, read_rows, write_parquet
 
@@ -48,6 +49,16 @@ class Scenario:
     persona: str | None = None
     goal: str | None = None
     hidden: Mapping[str, Any] = field(default_factory=dict)
+
+    def opening(self, system: str) -> list[Message]:
+        """What the assistant sees at first: the system prompt, if there is one, and the opening turn.
+
+        Args:
+            system: The system prompt where the scenario has none of its own; empty for none.
+        """
+        own = system if self.system is None else self.system
+        messages: list[Message] = [{"role": "system", "content": own}] if own else []
+        return [*messages, {"role": "user", "content": self.user[0]}]
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -17,7 +17,6 @@ from ..envs.policies import ConstantPolicy, RandomPolicy
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..envs.turns import as_turn
-from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
@@ -143,8 +142,7 @@ class FileContestant:
         """The answer that the file holds; the last one where it holds too few."""
         found = self._found(scenario)
         replies = found[min(repeat, len(found) - 1)]
-        system = scenario.system if scenario.system is not None else self._system
-        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        messages = scenario.opening(self._system)[:-1]
         turns = []
         for index, (said, reply) in enumerate(zip(scenario.user, replies, strict=True)):
             messages.append({"role": "user", "content": said})

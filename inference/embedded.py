@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .cores import available_cores
 from .endpoint import Endpoint
 from .errors import EndpointRefused
 from .scripted import scripted_names, scripted_server
@@ -54,7 +55,7 @@ class EmbeddedServer:
         """
         with self._lock:
             if not self._urls:
-                cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+                cores = available_cores()
                 replicas = min(2, cores)
                 threads = max(1, min(4, (cores - 1) // replicas))  # a small model gains nothing from more
                 self._children = [self._spawn(threads) for _ in range(replicas)]

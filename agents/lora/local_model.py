@@ -12,6 +12,7 @@ from typing import Any
 import torch as th
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ...inference.cores import available_cores
 from ...inference.embedded import weights_path
 from ...inference.errors import ConfigError
 from .quiet import quiet
@@ -72,8 +73,7 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
     place = chosen_device(device)
     # torch's threads spin while they wait for each other: with one for each core, all suffer from whatever else runs
     if place == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        th.set_num_threads(max(1, min(th.get_num_threads(), cores - 1)))
+        th.set_num_threads(max(1, min(th.get_num_threads(), available_cores() - 1)))
     return LocalModel(name, model.to(place), tokenizer)
 
 

@@ -27,13 +27,6 @@ def single_turn(playing: Playing) -> bool:
     return all(playing.task.turns(scenario) == 1 for scenario in playing.task.scenarios)
 
 
-def prompt_messages(scenario: Scenario, system: str) -> list[Message]:
-    """What the model sees of a scenario at first."""
-    own = scenario.system if scenario.system is not None else system
-    messages: list[Message] = [{"role": "system", "content": own}] if own else []
-    return [*messages, {"role": "user", "content": scenario.user[0]}]
-
-
 class Judges:
     """TRL's reward function: the judges' composition as one number for each completion, None where there is none.
 
@@ -127,7 +120,7 @@ class _Tokens:
     @classmethod
     def unplayed(cls, writer: LocalWriter, scenario: Scenario, playing: Playing) -> _Tokens:
         """Of a dialogue that failed before its first turn: TRL wants a token of everyone."""
-        made = cls(writer, prompt_messages(scenario, playing.task.system))
+        made = cls(writer, scenario.opening(playing.task.system))
         made.completion, made.mask = [writer.local.tokenizer.eos_token_id], [0]
         return made
 

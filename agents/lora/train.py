@@ -32,7 +32,7 @@ from .pairs import read_pairs
 from .playing import Playing
 from .quiet import quiet
 from .reporter import LoraReporter
-from .rollouts import Judges, Rollout, prompt_messages, single_turn
+from .rollouts import Judges, Rollout, single_turn
 from .settings import LoraSettings, read_settings, trl_arguments
 from .writer import Decoding, LocalWriter
 
@@ -128,7 +128,7 @@ def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
     marked = not single_turn(playing)
     rows = []
     for scenario in task.scenarios:
-        prompt: list[dict[str, Any]] = [{**message} for message in prompt_messages(scenario, task.system)]
+        prompt: list[dict[str, Any]] = [{**message} for message in scenario.opening(task.system)]
         if marked:
             prompt[-1]["scenario"] = scenario.id  # a rollout is told of the prompt only
         rows.append({"prompt": prompt, "scenario": scenario.id})
