@@ -16,6 +16,7 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import set_random_seed
 
+from ..envs.dialogue import Dialogue
 from ..envs.interfaces import make_interface
 from ..envs.scenarios import load_scenarios
 from ..envs.task import Task
@@ -203,6 +204,8 @@ def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator |
         return
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
+    if not notes and task.interface.requires and task.client.cassette.mode != "off":
+        task.client.run(Dialogue(task).try_api(task.curriculum.episode(agent.seed or 0, 0)))
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
     validation = Validation(validator, notes.get("validation", ()), notes.get("kept", {})) if validator else None
     reporter: Reporter | None = None

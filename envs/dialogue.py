@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -94,20 +95,36 @@ class Dialogue:
             EpisodeFailed: If a call failed, or the first turn was not open in time.
             DuologueError: What no retry can mend.
         """
+        self._begin(episode)
+        observation = await self._in_time(self._open_turn())
+        self._over = False
+        return observation, {
+            "scenario": episode.scenario.id,
+            "episode_number": episode.number,
+            "draw": episode.draw,
+            "messages": self._messages(),
+        }
+
+    async def try_api(self, episode: Episode) -> None:
+        """Asks the first of an episode's proposals, alone.
+
+        An API that lacks what the interface requires is so refused at the price of one request instead of as many as may
+        be under way; the cassette keeps the answer for the episode.
+
+        Raises:
+            DuologueError: What no retry can mend.
+        """
+        self._begin(episode)
+        with suppress(EpisodeFailed):  # the episode itself will try again, and counts
+            await self._ask(self.task.interface.propose(self.state)[:1])
+
+    def _begin(self, episode: Episode) -> None:
         self._over = True  # until the first turn is open
         self._potentials = {}
         self._scenario = scenario = episode.scenario
         system = scenario.system if scenario.system is not None else self.task.system
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.state = DialogueState([*messages, {"role": "user", "content": scenario.user[0]}], draw=episode.draw)
-        observation = await self._in_time(self._open_turn())
-        self._over = False
-        return observation, {
-            "scenario": scenario.id,
-            "episode_number": episode.number,
-            "draw": episode.draw,
-            "messages": self._messages(),
-        }
 
     async def step(self, action: Any) -> Transition:
         """Carries out an action: the assistant's turn, its judging and the user's answer.
