@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch as th
@@ -79,13 +80,24 @@ def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
     th.set_num_threads(1)  # the networks are small, and the cores have the endpoint's answers to read
     if name != "ppo" and (config.get("validation") or {}).get("every") is not None:
         raise ConfigError("`validation.every` needs `agent=ppo`: the others are evaluated when they have learnt")
+    rollouts = (config.get("rollouts") or {}).get("name", "local")
+    if rollouts not in ("local", "ray"):
+        raise ConfigError(f"there are no rollouts `{rollouts}`: {near_miss(str(rollouts), ['local', 'ray'])}")
+    if name != "ppo" and rollouts != "local":
+        raise ConfigError("`rollouts=ray` needs `agent=ppo`: the others play in one process")
     if name in BANDITS:
         made = Bandit(task, construct(BanditSettings, settings, "agent"), name, seed)
         return made, made.steps
     if name in LIBRARY:
         agent = LibraryAgent(task, name, settings, seed)
         return agent, agent.steps
-    return _ppo(settings, task, seed)
+    learner, steps = _ppo(settings, task, seed)
+    if rollouts == "ray":
+        from .ray_rollouts import RayCollector, RaySettings
+
+        chosen = construct(RaySettings, config["rollouts"], "rollouts")
+        learner.make_collector = partial(RayCollector, config=config, settings=chosen)
+    return learner, steps
 
 
 def _ppo(settings: dict[str, Any], task: Task, seed: int) -> tuple[DialoguePPO, int]:

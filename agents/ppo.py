@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from ..envs.task import Task
 from ..inference.errors import ConfigError, TooManyFailures
 from ..inference.garbage import calm_collection
 from ..plugins.reward import Reward
@@ -81,7 +82,8 @@ class DialoguePPO(PPO):
         self.failures: dict[str, int] = {}
         self.cut: list[int] = [0, 0, 0]  # episodes that a deadline cut, their turns before that, all episodes
         self.progress: dict[str, Any] = {}
-        self._collector: Collector | None = None
+        self.make_collector: Callable[[DialoguePPO, Task], Any] | None = None  # in place of `Collector`
+        self._collector: Any = None
         self._ticker = Ticker(self)
         self._rollout_start: dict[str, Any] | None = None
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
@@ -92,7 +94,7 @@ class DialoguePPO(PPO):
         self.reference = Reference.named(kl_reference, self.policy) if kl_coef else None
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collector", "_ticker", "_rollout_start"]
+        return [*super()._excluded_save_params(), "_collector", "make_collector", "_ticker", "_rollout_start"]
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Saves everything that `load` needs to go on as if nothing had happened.
@@ -230,14 +232,18 @@ class DialoguePPO(PPO):
         self._rollout_start = None
         return True
 
-    def _ready_collector(self, env: DialogueVecEnv) -> Collector:
+    def _ready_collector(self, env: DialogueVecEnv) -> Any:
         if self._collector is None or self._collector.task is not env.task:
-            noise = len(self.action_space.nvec) if isinstance(self.action_space, spaces.MultiDiscrete) else 1
-            self._collector = Collector(
-                env.task, env.num_envs, self.seed or 0, noise, max_failure_fraction=self.max_failure_fraction
-            )
+            self._collector = self.make_collector(self, env.task) if self.make_collector else self.new_collector()
             self._collector.next_episode = self.next_episode
         return self._collector
+
+    def new_collector(self, slots: int | None = None) -> Collector:
+        """Plays this agent's episodes in this process, so many at once; as many as it has environments by default."""
+        assert isinstance(self.env, DialogueVecEnv)
+        noise = len(self.action_space.nvec) if isinstance(self.action_space, spaces.MultiDiscrete) else 1
+        bound = self.max_failure_fraction
+        return Collector(self.env.task, slots or self.env.num_envs, self.seed or 0, noise, max_failure_fraction=bound)
 
     def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played], current: int) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
@@ -263,7 +269,7 @@ class DialoguePPO(PPO):
         buffer.load(played, rewards, values.cpu().numpy().ravel(), kept)
         self.logger.record("rollout/stale_share", float(stale.mean()))
 
-    def _record(self, played: Sequence[Played], failures: Counter[str], collector: Collector) -> None:
+    def _record(self, played: Sequence[Played], failures: Counter[str], collector: Any) -> None:
         """Logs what the class documents."""
         timing = collector.timing
         self.logger.record("rollout/utilisation", timing.busy_s / (timing.wall_s * self.n_envs))

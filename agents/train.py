@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..envs.dialogue import Dialogue
 from ..envs.interfaces import make_interface
 from ..envs.scenarios import load_scenarios
 from ..envs.task import Task
@@ -101,6 +102,8 @@ def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator |
         return
     path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
+    if not notes and task.interface.requires and task.client.cassette.mode != "off":
+        task.client.run(Dialogue(task).try_api(task.curriculum.episode(agent.seed or 0, 0)))
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
     validation = Validation(validator, notes.get("validation", ()), notes.get("kept", {})) if validator else None
     reporter: Reporter | None = None

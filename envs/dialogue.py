@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -57,18 +58,34 @@ class Dialogue:
             EpisodeFailed: If a call failed, or the first turn was not open in time.
             DuologueError: What no retry can mend.
         """
-        self._over = True  # until the first turn is open
-        self._potentials = {}
-        self._scenario = scenario = episode.scenario
-        self.state = DialogueState(scenario.opening(self.task.system), draw=episode.draw)
+        self._begin(episode)
         observation = await self._in_time(self._open_turn())
         self._over = False
         return observation, {
-            "scenario": scenario.id,
+            "scenario": episode.scenario.id,
             "episode_number": episode.number,
             "draw": episode.draw,
             "messages": self._messages(),
         }
+
+    async def try_api(self, episode: Episode) -> None:
+        """Asks the first of an episode's proposals, alone.
+
+        An API that lacks what the interface requires is so refused at the price of one request instead of as many as may
+        be under way; the cassette keeps the answer for the episode.
+
+        Raises:
+            DuologueError: What no retry can mend.
+        """
+        self._begin(episode)
+        with suppress(EpisodeFailed):  # the episode itself will try again, and counts
+            await self._ask(self.task.interface.propose(self.state)[:1])
+
+    def _begin(self, episode: Episode) -> None:
+        self._over = True  # until the first turn is open
+        self._potentials = {}
+        self._scenario = episode.scenario
+        self.state = DialogueState(episode.scenario.opening(self.task.system), draw=episode.draw)
 
     async def step(self, action: Any) -> Transition:
         """Carries out an action: the assistant's turn, its judging and the user's answer.

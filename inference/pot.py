@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from .budget import Amount
 from .errors import CassetteError
 from .postgres import Connection, is_address
+from .sqlite_answers import use_wal
 
 STALE_S = 120.0
 """What a worker set aside counts as coming back as long as it was heard of in so many seconds."""
@@ -141,7 +142,7 @@ class _SQLite:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 options: dict[str, Any] = {"timeout": 60, "check_same_thread": False, "isolation_level": None}
                 self._connection = sqlite3.connect(self._path, **options)
-                self._connection.execute("PRAGMA journal_mode=WAL")
+                use_wal(self._connection)
                 self._connection.execute("PRAGMA synchronous=NORMAL")
                 self._connection.execute(_SCHEMA)
             connection = self._connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ CREATE TABLE IF NOT EXISTS answers (
   key BLOB PRIMARY KEY, request BLOB NOT NULL, body BLOB NOT NULL, latency_s REAL NOT NULL, created REAL NOT NULL
 ) WITHOUT ROWID
 """
+
+_WAIT_S = 30.0
+"""For what another process is writing."""
 
 _ROWS = 64
 """Answers in one statement, at most."""
@@ -107,8 +111,8 @@ class _Connection:
         connection = None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
+            use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(_SCHEMA)
             connection.commit()
@@ -125,6 +129,19 @@ class _Connection:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Turns the file to WAL; where two processes do so with a new one at once, SQLite itself does not wait."""
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
 
 
 def broken(path: Path | str, verb: str, error: Exception) -> CassetteError:

@@ -270,6 +270,7 @@ def test_a_model_without_logprobs_is_named_with_the_cure(server, folder):
     assert done.returncode == 2
     assert "`fake`" in line
     assert "interface.logprobs=false" in line
+    assert len(server.requests) == 1  # the first one goes alone
     assert not (folder / "runs").exists()
 
 

@@ -394,3 +394,23 @@ def test_a_full_disk_is_an_error_with_the_cure_and_what_was_kept_stays(tmp_path)
     assert all(len(find(cassette, {"i": i}).body) == 20_000 for i in range(int(kept)))
     assert find(cassette, {"i": "later"}).body == b"there is room again"
     cassette.close()
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from duologue.inference.sqlite_answers import SQLiteAnswers
+folder = Path(sys.argv[1])
+for number in range(40):
+    begin = float(sys.argv[2]) + number * 0.05
+    while time.time() < begin:
+        pass
+    SQLiteAnswers(folder / f"{number}.sqlite").count()
+"""
+
+
+def test_processes_that_open_a_new_file_at_once_wait_for_each_other(tmp_path):
+    begin = str(time.time() + 2)
+    begun = [subprocess.Popen([sys.executable, "-c", RACE, tmp_path, begin], stderr=subprocess.PIPE) for _ in range(4)]
+    ended = [process.communicate(timeout=60)[1] for process in begun]
+    assert [process.returncode for process in begun] == [0] * 4, ended

@@ -38,7 +38,9 @@ def embedded():
 def test_an_unknown_model_is_refused_and_the_known_ones_are_named(client):
     with pytest.raises(EndpointRefused) as refused:
         client.run(client.chat(Endpoint("embedded://smollm3", "m"), ASK))
-    assert str(refused.value).startswith("`embedded://smollm3` is unknown: known: embedded://smollm2, embedded://bargain")
+    assert str(refused.value).startswith(
+        "`embedded://smollm3` is unknown: known: embedded://smollm2, embedded://bargain"
+    )
 
 
 @pytest.mark.model
