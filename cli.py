@@ -60,36 +60,24 @@ def _main(arguments: list[str]) -> None:
 
 def _command(name: str, arguments: Sequence[str]) -> None:
     """Runs a command that composes a configuration, or one that goes on with a run."""
-    from .composed import play, run_composed, shown
+    from .composed import play, run_composed, shown, task_overrides
 
     as_json = "--json" in arguments
     arguments = [argument for argument in arguments if argument != "--json"]
     if name == "bench":
-        arguments = _task_first(arguments)
-    resumed_ = [argument for argument in arguments if argument.startswith("resume=")]
-    if not resumed_:
+        arguments = task_overrides(arguments)
+    going_on = [argument for argument in arguments if argument.startswith("resume=")]
+    if not going_on:
         run_composed(name, arguments, as_json)
         return
     from .plugins.resume import resumed
 
-    folder = Path(resumed_[-1].partition("=")[2]).resolve()
-    config, summary = resumed(name, folder, [argument for argument in arguments if argument not in resumed_])
+    folder = Path(going_on[-1].partition("=")[2]).resolve()
+    config, summary = resumed(name, folder, [argument for argument in arguments if argument not in going_on])
     if summary.get("status") == "done":
         print(f"{shown(folder)} is complete: there is nothing to resume")  # noqa: T201
         return
     play(name, config, shown(folder), as_json)
-
-
-def _task_first(arguments: Sequence[str]) -> list[str]:
-    """``bench bargain …`` as overrides; a game is played by rules unless another ``inference`` is asked for."""
-    task, *rest = arguments or [""]
-    if not task.isidentifier():
-        return list(arguments)
-    chosen = any(argument.startswith("inference=") for argument in rest)
-    return [f"experiment={task}", *([] if chosen or task not in _GAMES else ["inference=rules"]), *rest]
-
-
-_GAMES = ("bargain", "forms", "support", "tutoring")
 
 
 def function(target: str) -> Callable[..., object]:

@@ -20,6 +20,9 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         name: A key of `COMMANDS`.
         overrides: Hydra's: values, groups, flags such as ``-m``; and ``--workers N``.
         as_json: See `play`.
+
+    Raises:
+        Exception: What the command raised; of a multirun see `multirun.concluded`.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -69,6 +72,21 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         job()
     if failures:
         raise failures[0] from None
+
+
+def task_overrides(arguments: Sequence[str]) -> list[str]:
+    """``bench bargain …`` as overrides; a game is played by rules unless another ``inference`` is asked for.
+
+    Args:
+        arguments: What follows ``bench``: a task's name, or none, and overrides.
+    """
+    task, *rest = arguments or [""]
+    if not task.isidentifier():
+        return list(arguments)
+    from .envs.scenarios import GAMES
+
+    chosen = any(argument.startswith("inference=") for argument in rest)
+    return [f"experiment={task}", *([] if chosen or task not in GAMES else ["inference=rules"]), *rest]
 
 
 def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> Any:

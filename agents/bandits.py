@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 
-from ..envs.dialogue import Transition
 from ..envs.observation import Observation
 from ..envs.task import Task
+from ..envs.transition import Transition
 from ..inference.errors import ConfigError, TooManyFailures
+from .buffer import stacked
 from .linear import LinearPolicy
 from .played import Played
 from .rollouts import Collector
@@ -124,7 +125,7 @@ class Bandit:
         self, observations: Sequence[Observation], noise: npt.NDArray[np.float64]
     ) -> tuple[list[int], npt.NDArray[np.float64]]:
         """Optimism or a draw, with ties by chance; the log-probabilities are not used, and zero."""
-        means, spread = self.policy.expected(_stacked(observations))
+        means, spread = self.policy.expected(_tensors(observations))
         if self._rule == "linucb":
             scores = means + self._settings.alpha * spread + 1e-9 * th.from_numpy(noise)
         else:
@@ -133,7 +134,7 @@ class Bandit:
         return scores.argmax(-1).tolist(), np.zeros(len(observations))
 
     def _observe(self, played: Sequence[Played]) -> None:
-        observations = _stacked([seen for episode in played for seen in episode.observations])
+        observations = _tensors([seen for episode in played for seen in episode.observations])
         actions = th.tensor([int(action) for episode in played for action in episode.actions])
         rewards = [np.array([t.reward for t in episode.transitions]) for episode in played]
         returns = np.concatenate([discounted(each, self._settings.gamma) for each in rewards])
@@ -150,6 +151,5 @@ def discounted(rewards: npt.NDArray[np.float64], gamma: float) -> npt.NDArray[np
     return returns
 
 
-def _stacked(observations: Sequence[Observation]) -> dict[str, th.Tensor]:
-    stacked = {name: np.stack([seen[name] for seen in observations]) for name in observations[0]}
-    return {name: th.from_numpy(rows) for name, rows in stacked.items()}
+def _tensors(observations: Sequence[Observation]) -> dict[str, th.Tensor]:
+    return {name: th.from_numpy(rows) for name, rows in stacked(observations).items()}

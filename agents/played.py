@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..envs.dialogue import Transition
 from ..envs.episodes import Episode
 from ..envs.observation import Observation
+from ..envs.transition import Transition
 
 
 @dataclass

@@ -10,53 +10,23 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from ..envs.dialogue import Transition
-from ..envs.observation import Observation
 from ..envs.task import Task
 from ..inference.errors import ConfigError, TooManyFailures
 from ..inference.garbage import calm_collection
 from ..plugins.reward import Reward
 from .actor import Actor
+from .buffer import EpisodeBuffer, stacked
 from .checkpoint import random_states, restore_random_states
 from .played import Played
 from .reference import INITIAL, Reference
 from .rollouts import Collector
+from .ticker import Ticker
 from .vec_env import DialogueVecEnv
-
-
-class EpisodeBuffer(DictRolloutBuffer):
-    """Whole episodes end to end in one column of variable length."""
-
-    def load(self, played: Sequence[Played], rewards: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
-        """Fills the buffer and computes advantages and returns.
-
-        Args:
-            played: The episodes, in order.
-            rewards: Shape (T,), bootstrapped where an episode was truncated.
-            values: Shape (T,).
-            log_probs: Shape (T,).
-        """
-        self.buffer_size, self.n_envs = len(rewards), 1
-        self.reset()
-        observations = _stacked([obs for episode in played for obs in episode.observations])
-        for name, rows in observations.items():
-            self.observations[name][:, 0] = rows
-        actions = np.array([action for episode in played for action in episode.actions])
-        self.actions[:, 0] = actions.reshape(self.buffer_size, self.action_dim)
-        self.rewards[:, 0], self.values[:, 0], self.log_probs[:, 0] = rewards, values, log_probs
-        starts = [float(step == 0) for episode in played for step in range(len(episode.actions))]
-        self.episode_starts[:, 0] = starts
-        self.pos, self.full = self.buffer_size, True
-        self.compute_returns_and_advantage(last_values=th.zeros(1), dones=np.ones(1))
-
-
-def _stacked(observations: Sequence[Observation]) -> dict[str, np.ndarray]:
-    return {name: np.stack([observation[name] for observation in observations]) for name in observations[0]}
 
 
 class DialoguePPO(PPO):
@@ -114,7 +84,7 @@ class DialoguePPO(PPO):
         self.progress: dict[str, Any] = {}
         self.make_collector: Callable[[DialoguePPO, Task], Any] | None = None  # in place of `Collector`
         self._collector: Any = None
-        self._ticker = _Ticker(self)
+        self._ticker = Ticker(self)
         self._rollout_start: dict[str, Any] | None = None
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
         super().__init__(policy, env, **options)
@@ -225,7 +195,11 @@ class DialoguePPO(PPO):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Plays episodes until the rollout is full; returns false if a callback asked to stop."""
+        """Plays episodes until the rollout is full; returns false if a callback asked to stop.
+
+        Raises:
+            TooManyFailures: If every episode of it failed, or too large a share.
+        """
         assert isinstance(env, DialogueVecEnv)
         assert isinstance(rollout_buffer, EpisodeBuffer)
         self.policy.set_training_mode(False)
@@ -273,7 +247,7 @@ class DialoguePPO(PPO):
 
     def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played], current: int) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
-        observations = obs_as_tensor(_stacked([o for p in played for o in p.observations]), self.device)
+        observations = obs_as_tensor(stacked([o for p in played for o in p.observations]), self.device)
         actions = np.array([action for p in played for action in p.actions])
         with th.no_grad():
             values, log_probs, _ = self.policy.evaluate_actions(observations, th.as_tensor(actions, device=self.device))
@@ -285,7 +259,7 @@ class DialoguePPO(PPO):
         ends = np.cumsum([len(p.transitions) for p in played]) - 1
         cut = [k for k, p in enumerate(played) if p.transitions[-1].truncated and not p.transitions[-1].terminated]
         if cut:  # the value of where a truncated episode would have gone on
-            last = _stacked([played[k].transitions[-1].observation for k in cut])
+            last = stacked([played[k].transitions[-1].observation for k in cut])
             with th.no_grad():
                 beyond = self.policy.predict_values(obs_as_tensor(last, self.device)).cpu().numpy().ravel()
             rewards[ends[cut]] += self.gamma * beyond
@@ -312,36 +286,3 @@ class DialoguePPO(PPO):
         if collector.cut:
             self.logger.record("rollout/cut_share", len(collector.cut) / (len(played) + collector.cut.count(0)))
             self.logger.record("rollout/cut_mean_turns", float(np.mean(collector.cut)))
-
-
-class _Ticker:
-    """Calls `callback.on_step` once per n_envs transitions, so that frequencies mean what they mean for `PPO`."""
-
-    def __init__(self, agent: DialoguePPO) -> None:
-        self._agent = agent
-        self._callback: BaseCallback | None = None
-        self.left: list[tuple[dict[str, Any], bool, float]] = []
-        self.stopped = False
-
-    def start(self, callback: BaseCallback) -> _Ticker:
-        """Begins a rollout; transitions that the last one left over count towards the next call."""
-        self._callback, self.stopped = callback, False
-        return self
-
-    def add(self, played: Played, transition: Transition) -> bool:
-        """Counts a transition; returns false once the callback asked to stop."""
-        assert self._callback is not None
-        done = transition.terminated or transition.truncated
-        info = dict(transition.info)
-        if done:
-            info["episode"] = {"r": played.episode_return, "l": len(played.transitions), "t": 0.0}
-        self.left.append((info, done, transition.reward))
-        if len(self.left) == self._agent.n_envs:
-            infos = [info for info, _, _ in self.left]
-            dones, rewards = np.array([done for _, done, _ in self.left]), np.array([r for _, _, r in self.left])
-            self.left = []
-            self._agent.num_timesteps += self._agent.n_envs
-            self._callback.update_locals({"infos": infos, "dones": dones, "rewards": rewards})
-            self.stopped = not self._callback.on_step()
-            self._agent._update_info_buffer(infos, dones)
-        return not self.stopped

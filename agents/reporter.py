@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from ..inference.progress import ProgressLine
-from ..plugins.alarms import describe_replies, find_alarms, variance_shares
+from ..plugins.alarms import AlarmWatch
 from ..plugins.lifecycle import RolloutStats
 from ..plugins.manager import plugins
 from ..plugins.reward import Reward
+from ..plugins.rollout_figures import describe_replies, mean_scores, variance_shares
 from ..plugins.run_folder import Run
 from .checkpoint import write_checkpoint
 from .played import Played
@@ -52,11 +53,8 @@ class Reporter(BaseCallback):
         self._told = 0 if validation is None else len(validation.results)
         self._latest: list[float] = []
         self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
-        self._alarms: list[dict[str, Any]] = [*notes.get("alarms", [])]
+        self._alarms = AlarmWatch(reward, notes.get("alarms", []))
         self._logged: Mapping[str, float] = notes.get("logged", {})
-        entries = {} if reward is None else reward.entries
-        self._held_out = [name for name, entry in entries.items() if not entry.weight and not entry.gate]
-        self._weights = {name: entry.weight for name, entry in entries.items() if entry.weight and not entry.gate}
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says of the rollouts: the first and the last reward, and the alarms."""
@@ -64,7 +62,7 @@ class Reporter(BaseCallback):
         return {
             "reward_first": rewards[0] if rewards else None,
             "reward_last": rewards[-1] if rewards else None,
-            "alarms": self._alarms,
+            "alarms": self._alarms.told,
             **({} if self._validation is None else {"validation": self._validation.summary()}),
         }
 
@@ -94,7 +92,11 @@ class Reporter(BaseCallback):
         assert isinstance(self.model, DialoguePPO)
         if self.model.num_timesteps:
             logged = {name: value for name, value in self.logger.name_to_value.items() if value is not None}
-            notes = {"history": [asdict(stats) for stats in self.history], "alarms": self._alarms, "logged": logged}
+            notes = {
+                "history": [asdict(stats) for stats in self.history],
+                "alarms": self._alarms.told,
+                "logged": logged,
+            }
             kept: Mapping[str, Tensor] = {}
             if self._validation is not None:
                 notes["validation"], kept = self._validation.results, self._validation.weights
@@ -110,15 +112,9 @@ class Reporter(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._run.keep()
         stats = rollout_stats(len(self.history), self.num_timesteps, self.locals["played"], self.locals["failures"])
-        alarms = find_alarms([*self.history, stats], self._held_out, self._weights)
-        known = {alarm["name"] for alarm in self._alarms}
-        for alarm in alarms:
-            if alarm.name not in known:
-                self._alarms.append({"name": alarm.name, "rollout": stats.index, "message": alarm.message})
-                self._line.say(f"ALARM ({alarm.name}): {alarm.message}")
-        stats = replace(stats, alarms=tuple(alarm.name for alarm in alarms))
+        stats = self._alarms.after(self.history, stats, self._line.say)
         self.history.append(stats)
-        for name, value in {**stats.replies, "alarms": len(alarms)}.items():
+        for name, value in {**stats.replies, "alarms": len(stats.alarms)}.items():
             self.logger.record(f"rollout/{name}", value)
         plugins().hook.duologue_rollout_end(run=self._run.info, stats=stats)
 
@@ -133,18 +129,13 @@ def rollout_stats(index: int, timesteps: int, played: Sequence[Played], failures
         failures: Failed attempts, by cause.
     """
     infos = [transition.info for episode in played for transition in episode.transitions]
-    scores: dict[str, list[float]] = {}
-    for info in infos:
-        for name, value in info.items():
-            if name.startswith("reward/"):
-                scores.setdefault(name.removeprefix("reward/"), []).append(value)
     log_probs = [log_prob for episode in played for log_prob in episode.log_probs]
     return RolloutStats(
         index=index,
         timesteps=timesteps,
         episodes=len(played) + sum(failures.values()),
         mean_reward=round(sum(episode.episode_return for episode in played) / len(played), 6),
-        scores={name: sum(values) / len(values) for name, values in scores.items()},
+        scores=mean_scores(infos),
         failures=dict(failures),
         replies={**describe_replies([info["reply"] for info in infos]), "action_entropy": -float(np.mean(log_probs))},
         shares=variance_shares(infos),

@@ -59,8 +59,9 @@ class RolloutWorker:
     """
 
     def __init__(self, config: Mapping[str, Any], workers: int, folder: str) -> None:
+        from .agent import build_agent
         from .ppo import DialoguePPO
-        from .train import build_agent, build_task
+        from .train import build_task
 
         if Path(folder).is_dir():
             os.chdir(folder)

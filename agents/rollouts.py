@@ -7,16 +7,16 @@ same whatever the latencies were: finishing first buys no place in the batch.
 
 from __future__ import annotations
 
-import math
 import queue
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..envs.dialogue import EpisodeFailed, Transition
 from ..envs.task import Task
-from ..inference.errors import RunStopped, TooManyFailures
+from ..envs.transition import Transition
+from ..inference.errors import RunStopped
+from .failure_watch import FailureWatch
 from .played import Played
 from .stage import Act, Event, Stage
 
@@ -80,8 +80,6 @@ class Collector:
         cut: Turns that were complete in each episode of the latest rollout that a turn's deadline cut.
     """
 
-    window = 50
-
     def __init__(
         self,
         task: Task,
@@ -98,8 +96,7 @@ class Collector:
         self.timing = Timing()
         self.cut: list[int] = []
         self.rollout = 0
-        self._max_failure_fraction = max_failure_fraction
-        self._recent: deque[bool] = deque(maxlen=self.window)
+        self._watch = FailureWatch(max_failure_fraction, "episodes")
         self._sink: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._later: list[Event] = []  # of episodes that were started ahead
         self._stage = Stage(task, slots, seed, noise_size, attempts, self._sink)
@@ -190,7 +187,7 @@ class Collector:
         elif event.over:
             rollout.finished.append(event.played)
         if event.over or event.failed is not None:
-            self._watch(event.failed)
+            self._watch.add(event.failed)
 
     def _events(self) -> list[Event]:
         """Waits for the first event and takes along all others that come soon after."""
@@ -204,13 +201,3 @@ class Collector:
             if isinstance(item, BaseException):
                 raise item
         return [item for item in items if isinstance(item, Event)]
-
-    def _watch(self, failed: EpisodeFailed | None) -> None:
-        self._recent.append(failed is not None)
-        share = sum(self._recent) / len(self._recent)
-        enough = len(self._recent) >= min(self.window, max(10, math.ceil(1 / max(self._max_failure_fraction, 1e-9))))
-        if failed is not None and enough and share > self._max_failure_fraction:
-            raise TooManyFailures(
-                f"{share:.0%} of the last {len(self._recent)} episodes failed, more than "
-                f"`agent.max_failure_fraction={self._max_failure_fraction:g}` allows; the latest: {failed}"
-            )

@@ -19,9 +19,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..envs.dialogue import Dialogue, EpisodeFailed, Transition, TurnDeadline
+from ..envs.dialogue import Dialogue
 from ..envs.observation import Observation
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed, Transition, TurnDeadline
+from .occupancy import Occupancy
 from .played import Played
 
 T = TypeVar("T")
@@ -251,39 +253,3 @@ class Stage:
     def _noise(self, played: Played) -> npt.NDArray[np.float64]:
         key = [self._seed, played.episode.number, len(played.actions)]
         return np.random.default_rng(key).random(self._noise_size)
-
-
-class Occupancy:
-    """Σ seconds in which slots were occupied: the integral of their number over time.
-
-    Attributes:
-        count: How many are occupied now.
-    """
-
-    def __init__(self) -> None:
-        self.count, self._seconds, self._since = 0, 0.0, time.perf_counter()
-        self._nobody: asyncio.Event | None = None
-
-    def restart(self) -> None:
-        """Counts from zero; slots that are occupied stay so."""
-        self._seconds, self._since = 0.0, time.perf_counter()
-
-    def seconds(self) -> float:
-        """The sum up to now."""
-        self.change(0)
-        return self._seconds
-
-    def change(self, by: int) -> None:
-        """So many slots more, or less, are occupied from now on."""
-        now = time.perf_counter()
-        self._seconds += self.count * (now - self._since)
-        self._since = now
-        self.count += by
-        if self.count == 0 and self._nobody is not None:
-            self._nobody.set()
-
-    async def nobody(self) -> None:
-        """Waits until no slot is occupied."""
-        self._nobody = asyncio.Event()
-        if self.count:
-            await self._nobody.wait()

@@ -74,7 +74,11 @@ class DialogueVecEnv(VecEnv):
         self._future = self.task.client.thread.submit(self._core.advance(list(actions), none))
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Waits for all copies."""
+        """Waits for all copies.
+
+        Raises:
+            RuntimeError: If nothing was sent.
+        """
         if self._future is None:
             raise RuntimeError("`step_wait` was called before `step_async`")
         outcomes, self._future = self._future.result(), None

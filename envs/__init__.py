@@ -7,15 +7,17 @@ both at once.
 import gymnasium as _gymnasium
 
 from ..inference.scripted import register_scripted
-from .dialogue import Dialogue, EpisodeFailed, Transition
+from .dialogue import Dialogue
 from .env import DialogueEnv
 from .episodes import Curriculum, Episode
+from .games import Game, generate, make_game
 from .interfaces import ActionInterface, make_interface
 from .observation import Observation, Observer
-from .policies import ConstantPolicy, Policy, RandomPolicy
-from .scenarios import GAMES, Scenario, load_scenarios
+from .policies import ConstantPolicy, Policy, RandomPolicy, constant_policies
+from .scenarios import GAMES, Scenario, load_scenarios, write_scenarios
 from .task import Task
-from .users import ScriptedUser, User
+from .transition import EpisodeFailed, Transition
+from .users import NoUser, RuleUser, ScriptedUser, User, make_user
 from .vector import DialogueVectorEnv
 
 _gymnasium.register(
@@ -37,15 +39,23 @@ __all__ = [
     "DialogueVectorEnv",
     "Episode",
     "EpisodeFailed",
+    "Game",
+    "NoUser",
     "Observation",
     "Observer",
     "Policy",
     "RandomPolicy",
+    "RuleUser",
     "Scenario",
     "ScriptedUser",
     "Task",
     "Transition",
     "User",
+    "constant_policies",
+    "generate",
     "load_scenarios",
+    "make_game",
     "make_interface",
+    "make_user",
+    "write_scenarios",
 ]

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..inference.completion import Completion, Message
@@ -19,47 +19,10 @@ from .observation import Observation
 from .scenarios import Scenario
 from .state import DialogueState
 from .task import Task
+from .transition import EpisodeFailed, Transition, TurnDeadline
+from .turns import as_turn
 
 T = TypeVar("T")
-
-
-class EpisodeFailed(DuologueError):
-    """A dialogue cannot go on because a call or a judge failed; the others are not concerned.
-
-    Attributes:
-        cause: ``assistant``, ``user``, ``encoder``, ``reward``, ``deadline`` or the judge's name, for counting.
-    """
-
-    def __init__(self, cause: str, message: str) -> None:
-        super().__init__(cause, message)  # both, so that it can be pickled
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return ": ".join(self.args)
-
-
-class TurnDeadline(EpisodeFailed):
-    """A turn took longer than the task allows; what came before it is sound."""
-
-
-@dataclass(frozen=True)
-class Transition:
-    """What one action led to.
-
-    Attributes:
-        observation: The next one; after the last turn, the state as it was left. Where ``max_turns`` cut the dialogue it
-            is what the policy would have seen next, so that its value can be estimated.
-        reward: The judged reward; 0 in a task without judges.
-        terminated: Whether the user ended the dialogue; or ``max_turns``, where a judge waits for the end.
-        truncated: Whether ``max_turns`` cut it.
-        info: See `DialogueEnv`.
-    """
-
-    observation: Observation
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: dict[str, Any] = field(default_factory=dict)
 
 
 class Dialogue:
@@ -271,18 +234,14 @@ class Dialogue:
 
     def turn(self, completion: Completion) -> Turn:
         """A reply to what was said so far, as judges see it."""
-        scenario, index = self._scenario, self.state.turn
-        answers_script = index == len(scenario.user) - 1
-        return Turn(
-            messages=tuple(self.state.messages),
-            reply=completion.text,
-            reference=scenario.reference if answers_script else None,
-            scenario_id=scenario.id,
-            tags=scenario.tags,
-            hidden=scenario.hidden,
-            finish_reason=completion.finish_reason,
-            index=index,
-            last=index + 1 >= self.task.turns(scenario),
+        index = self.state.turn
+        return as_turn(
+            self._scenario,
+            tuple(self.state.messages),
+            index,
+            completion.text,
+            completion.finish_reason,
+            last=index + 1 >= self.task.turns(self._scenario),
         )
 
     def _info(self, action: Any, completion: Completion, judged: Judged) -> dict[str, Any]:

@@ -23,11 +23,13 @@ class DialogueEnv(gym.Env[Observation, Any]):
     ## Description
     Each step is one assistant turn. The frozen model behind the API writes it; the action decides how the model is
     used. What the action means is the interface's business: which of n candidates is sent (`select`, the default),
-    or which directive steers the model (`strategy`).
+    which directive steers the model (`strategy`), how it samples (`decode`), which of several models answers (`route`) and
+    others, see `envs.interfaces`.
 
     ## Action Space
     The interface's. `select`: `Discrete(n)`, the index of the candidate to send. `strategy`: `Discrete(K)`, the index
-    of the directive; 0 leaves the model alone. `text`: the turn itself, a `Text`; the model is not asked.
+    of the directive; 0 leaves the model alone. `route`: `Discrete(M)`, the index of the model. `decode`: `MultiDiscrete`, the
+    places of temperature, top_p and max_tokens in their grids. `text`: the turn itself, a `Text`; the model is not asked.
 
     ## Observation Space
     A `Dict` of float32 `Box`es.
@@ -37,8 +39,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `message` | (dim,) | [-1, 1] | embedding of the user's latest turn |
     | `history` | (dim,) | [-1, 1] | mean embedding of all turns |
     | `scalars` | (6,) | [0, 1] | see `envs.observation.SCALARS` |
-    | `candidates` | (n, 11) | see `envs.interfaces.select.FEATURES` | `select` only: one row per candidate |
-    | `candidate_embeddings` | (n, dim) | [-1, 1] | `select` only |
+    | `candidates` | (n, 11) | see `envs.interfaces.select.FEATURES` | `select`, `propose_select`: one row per candidate |
+    | `candidate_embeddings` | (n, dim) | [-1, 1] | `select`, `propose_select` |
 
     ## Starting State
     The opening turn of a scenario. Scenarios are dealt in epochs, each in an order that the seed decides;
@@ -69,6 +71,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `cost_usd` | float | what they cost at the endpoint's price, as if none had been reused |
     | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
     | `term/<judge>` | float | what it adds to the reward: weighted, normalised, shaped; `term/cost` is the cost's |
+    | `failure` | str | only of a turn that failed, whose other keys but `scenario` are absent: what happened |
+    | `failure_cause` | str | likewise: `assistant`, `user`, `encoder`, `reward`, `deadline` or the judge's name |
 
     After `reset`: `scenario`, `episode_number` (int), `draw` (int) and `messages`.
 

@@ -18,12 +18,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from ..inference.errors import ConfigError
-from .dialogue import Dialogue, EpisodeFailed, Transition
+from .dialogue import Dialogue
 from .env import task_from
 from .episodes import Episode
 from .observation import Observation
 from .policies import action_mask
 from .task import Task
+from .transition import EpisodeFailed, Transition
 
 Started = tuple[Observation, dict[str, Any]]
 Outcome = tuple[Transition | None, Started | None]
@@ -45,7 +46,11 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         task: A ready task, or give the arguments of `Task.build`.
         autoreset_mode: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, as a member or its value.
         max_episode_steps: Replaces the task's ``max_turns``; Gymnasium passes it from the registration.
+        render_mode: None: many dialogues are not rendered.
         **parts: Arguments of `Task.build`.
+
+    Raises:
+        ConfigError: If a value is refused.
     """
 
     def __init__(
@@ -88,6 +93,10 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Returns:
             Batched observation and info.
+
+        Raises:
+            ConfigError: If the mask or the seeds do not fit the number of copies.
+            EpisodeFailed: If an episode failed before its first turn in all `RESET_ATTEMPTS`.
         """
         mask = None if options is None else options.get("reset_mask")
         chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask)
@@ -113,6 +122,10 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             Batched observation, rewards, terminated, truncated and info. In `SAME_STEP` the last observation of an
             ended episode is in ``info["final_obs"]``, its info in ``info["final_info"]``. A turn that failed truncates
             its copy's episode, with ``failure`` in its info and NaN for a reward; the other copies go on.
+
+        Raises:
+            ConfigError: If an episode has ended and the mode is `DISABLED`.
+            EpisodeFailed: If a next episode failed before its first turn in all `RESET_ATTEMPTS`.
         """
         if self.mode is AutoresetMode.DISABLED and self._ended.any():
             raise ConfigError("an episode has ended: reset it with `reset(options={'reset_mask': mask})` first")

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 RESAMPLES, FEW_RESAMPLES = 2000, 400
 _ROUNDING = 1e-12
@@ -93,6 +92,8 @@ def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
         return float("nan")
+    from scipy.stats import spearmanr  # takes a second to import
+
     return float(spearmanr(x, y).statistic)
 
 

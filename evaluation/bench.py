@@ -19,14 +19,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from ..envs.dialogue import Dialogue, EpisodeFailed
+from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.policies import Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
@@ -73,6 +75,10 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it: ``results``, the gate's ``verdict``.
+
+    Raises:
+        ConfigError: If a value is refused, or there are no judges.
+        DuologueError: If more than a fifth of a policy's episodes failed.
     """
     from ..agents.train import build_task
 
@@ -210,5 +216,5 @@ def _show(standings: Sequence[Standing], verdict: Mapping[str, Any], folder: Pat
         )
         table.add_row(s.name, *figures)
     console.print(table)
-    console.print(sentence(verdict), highlight=False)
-    console.print(f"table and plot: {folder}/bench.md, bench.svg", highlight=False, soft_wrap=True)
+    say(sentence(verdict), console)
+    say(f"table and plot: {folder}/bench.md, bench.svg", console)

@@ -16,23 +16,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-
-from ..envs.dialogue import Dialogue, EpisodeFailed
+from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
+from ..envs.transition import EpisodeFailed
+from ..envs.turns import as_turn
 from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.encoders import make_encoder
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judged import Judged
 from ..plugins.reward import Reward
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .contestants import as_turn
 from .matches import MAX_FAILURE_FRACTION
 from .pairs import CANDIDATES, PairOptions, Take, pairs_of_candidates, write_pairs
 
@@ -42,6 +42,8 @@ class Settings(PairOptions):
     """The configuration's part ``pairs``.
 
     Attributes:
+        margin: See `PairOptions`.
+        take: See `PairOptions`.
         repeats: Independent samplings of every scenario.
     """
 
@@ -88,7 +90,7 @@ def make_pairs(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             run.summary |= {"pairs": len(made.pairs), "left_out": dict(counts), "failures": dict(sampler.failures)}
             said = write_pairs(made, run.folder / "pairs.jsonl")
             _check(records, sampler, run.folder)
-        Console().print(said, soft_wrap=True, highlight=False, markup=False)
+        say(said)
         return run.summary
     finally:
         client.close()

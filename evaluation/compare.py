@@ -23,6 +23,7 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
@@ -30,7 +31,7 @@ from ..plugins.session import session
 from .contestants import BASELINE_DRAW, Contestant
 from .entrants import Remembered, make_entrant
 from .judge_health import known_of_judge
-from .judging import Judged, Referee, make_referee
+from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
@@ -68,7 +69,7 @@ class Settings:
     contestants: Mapping[str, Any] = field(default_factory=dict)
     against: Sequence[str] | str | None = None
     repeats: int = 1
-    judged: Judged = "last"
+    judged: WhichTurns = "last"
     judge_check: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +114,10 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it.
+
+    Raises:
+        ConfigError: If a value is refused or a file cannot be used.
+        DuologueError: If too much failed for a result.
     """
     config = {**config, **_absolute(config)}  # a run that goes on may be told so from another folder
     own = {name: config[name] for name in Settings.__dataclass_fields__ if name in config}
@@ -225,8 +230,8 @@ def _show(run: Run, client: InferenceClient) -> None:
     console, rows = Console(), run.summary["results"]
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)
-    console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+    say(headline(rows), console)
     write_scalars(run.folder, rows, 0)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
-    console.print(f"{spent}. The report is {write_report(run.folder)}", soft_wrap=True, highlight=False, markup=False)
+    say(f"{spent}. The report is {write_report(run.folder)}", console)

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from .statistics import clustered_standard_error
 
@@ -63,8 +63,8 @@ def paired_difference(
     if count < 2:
         raise ValueError("a paired difference needs at least two prompts")
     mean, error = float((x - y).mean()), clustered_standard_error(x - y, clusters)
-    half = float(student.ppf(0.5 + confidence / 2, count - 1)) * error
-    p_value = float(2 * student.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
+    half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    p_value = float(2 * stdtr(count - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     varies = x.std() > 0 and y.std() > 0
     correlation = float(np.corrcoef(x, y)[0, 1]) if varies else float("nan")
     return Difference(mean, mean - half, mean + half, error, p_value, correlation, len(x), count)

@@ -14,6 +14,7 @@ from ..envs.observation import Observation
 from ..envs.policies import ConstantPolicy, Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
+from ..envs.turns import as_turn
 from ..inference.completion import Message
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
@@ -118,23 +119,6 @@ class OracleContestant(PolicyContestant):
             verdict = await self._bench.score(turn)
             values.append(verdict.value if isinstance(verdict, Score) else float("-inf"))
         return max(range(len(values)), key=values.__getitem__)
-
-
-def as_turn(
-    scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str, last: bool = True
-) -> Turn:
-    """One turn of a scenario as judges see it."""
-    return Turn(
-        messages=messages,
-        reply=reply,
-        reference=scenario.reference if index == len(scenario.user) - 1 else None,
-        scenario_id=scenario.id,
-        tags=scenario.tags,
-        hidden=scenario.hidden,
-        finish_reason=finish_reason,
-        index=index,
-        last=last,
-    )
 
 
 KINDS = ("policy", "constants", "random", "oracle")

@@ -16,12 +16,13 @@ from ..envs.interfaces.plain import Plain
 from ..envs.policies import ConstantPolicy, RandomPolicy
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
+from ..envs.turns import as_turn
 from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
 from .answer_files import Replies, read_answers
-from .contestants import Answer, Contestant, OracleContestant, PolicyContestant, as_turn
+from .contestants import Answer, Contestant, OracleContestant, PolicyContestant
 from .writers import local_writer
 
 

@@ -20,13 +20,14 @@ from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judge_health import known_of_judge
-from .judging import Judged, Referee, make_referee
+from .judging import Referee, WhichTurns, make_referee
 from .matches import check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
@@ -57,7 +58,7 @@ class Settings:
     repeats: int = 1
     baseline_repeats: int = 1
     contestants: Sequence[str] = KINDS
-    judged: Judged = "last"
+    judged: WhichTurns = "last"
     judge_check: str | None = None
 
     def __post_init__(self) -> None:
@@ -104,7 +105,8 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         What ``summary.json`` says of both.
     """
     refuse_writer(config, "run")
-    from ..agents.train import build_agent, build_task, learn, save
+    from ..agents.agent import build_agent
+    from ..agents.train import build_task, learn, save
 
     client = InferenceClient.from_settings(config["inference"])
     try:
@@ -227,12 +229,12 @@ def report(run: Run, client: InferenceClient) -> None:
     rows = run.summary["results"]
     if rows:
         show_results(rows, console)
-        console.print(headline(rows), soft_wrap=True, highlight=False, markup=False)
+        say(headline(rows), console)
     for alarm in run.summary.get("alarms", []):
-        console.print(f"ALARM in training ({alarm['name']}): {alarm['message']}", soft_wrap=True, markup=False)
+        say(f"ALARM in training ({alarm['name']}): {alarm['message']}", console)
     asked, trained = run.info.config["inference"]["assistant"]["model"], run.summary["trained_on"]
     if asked != trained:
-        console.print(f"Mind: the policy was trained on `{trained}` and evaluated on `{asked}`.", soft_wrap=True)
+        say(f"Mind: the policy was trained on `{trained}` and evaluated on `{asked}`.", console)
     total = client.meter.total
     planned = run.summary.get("plan")
     bound = f" (planned: at most {planned['requests']:,})" if planned else ""
@@ -240,4 +242,4 @@ def report(run: Run, client: InferenceClient) -> None:
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
     page = write_report(run.folder)
     write_scalars(run.folder, rows, run.summary.get("timesteps", 0))
-    console.print(f"{spent}{money}. The report is {page}", soft_wrap=True, highlight=False, markup=False)
+    say(f"{spent}{money}. The report is {page}", console)

@@ -23,6 +23,7 @@ from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
@@ -30,7 +31,7 @@ from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
 from .report import read_matches, write_report
 from .table import headline, show_results
-from .verdict_files import KINDS, Judged, read_verdicts
+from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
 IMPORT = """\
 usage: duologue import FORMAT FILE… to=OUT [name=value …]
@@ -104,7 +105,7 @@ def run_import(arguments: Sequence[str]) -> None:
             )
         scenarios = benchmark_scenarios(Path(files[0]))
         write_scenarios(scenarios, Path(options.to))
-        _say(f"{len(scenarios):,} scenarios written to {options.to}")
+        say(f"{len(scenarios):,} scenarios written to {options.to}")
         return
     if kind == "feedback":
         raise ConfigError(
@@ -124,12 +125,12 @@ def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> No
     found, left_out, wrong = import_scenarios(kind, files, construct(DataOptions, values, "duologue import"))
     write_scenarios(found, target)
     rest = "".join(f"; {count:,} left out: {reason}" for reason, count in left_out.items())
-    _say(f"{len(found):,} scenarios written to {target}: {counts(found)}{rest}")
+    say(f"{len(found):,} scenarios written to {target}: {counts(found)}{rest}")
     for text in wrong[:3]:
-        _say(f"  {text}")
+        say(f"  {text}")
 
 
-def _keep(judged: Sequence[Judged], kind: str, options: ImportOptions) -> None:
+def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) -> None:
     """Writes a run folder like that of a comparison."""
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):
@@ -146,8 +147,8 @@ def _keep(judged: Sequence[Judged], kind: str, options: ImportOptions) -> None:
     console, rows = Console(), run.summary["results"]
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)
-    _say(headline(rows))
-    _say(f"{len(judged):,} matches. The report is {write_report(folder)}")
+    say(headline(rows))
+    say(f"{len(judged):,} matches. The report is {write_report(folder)}")
 
 
 def run_export(arguments: Sequence[str]) -> None:
@@ -175,15 +176,11 @@ def run_export(arguments: Sequence[str]) -> None:
     EXPORTS[kind](chosen, target)
     left = len(records) - len(chosen)
     repeats = f"; {left:,} repeats are left out, for the format has one match of a pair on a question" if left else ""
-    _say(f"{len(chosen):,} matches written to {target}{repeats}")
+    say(f"{len(chosen):,} matches written to {target}{repeats}")
 
 
 def _export_pairs(folders: Sequence[str], values: Mapping[str, Any]) -> None:
     options = construct(PairExportOptions, values, "duologue export pairs")
     if len(folders) != 1 or not options.to:
         raise ConfigError("`duologue export pairs RUN to=FILE.jsonl` takes one run folder, and the file to write")
-    _say(write_pairs(pairs_of_run(Path(folders[0]), options), Path(options.to)))
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)
+    say(write_pairs(pairs_of_run(Path(folders[0]), options), Path(options.to)))

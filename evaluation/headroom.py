@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def two_way_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[
     if not parts.any():
         return mean, mean, mean
     freedom = parts.sum() ** 2 / (parts**2 / [len(seeds) - 1, len(scenarios) - 1]).sum()
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(parts.sum()))
+    half = float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(parts.sum()))
     return mean, mean - half, mean + half
 
 

@@ -20,6 +20,7 @@ from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, endpoints_from_settings
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..plugins.judge import Judge, JudgeContext, PairwiseJudge
 from ..plugins.manager import plugins
 from ..plugins.run_folder import Run
@@ -39,6 +40,10 @@ def judge_check(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         What ``summary.json`` says of it.
+
+    Raises:
+        ConfigError: If a value is refused or a file cannot be used.
+        DuologueError: If too much failed for a result.
     """
     config = {**config, "data": str(Path(config["data"]).expanduser().resolve())}
     records = read_labelled(Path(config["data"]), config.get("limit"))
@@ -184,6 +189,6 @@ def _show(run: Run, client: InferenceClient) -> None:
     if found["latency_p50_s"] is not None:
         lines.append(f"{found['latency_p50_s']:.2f} s a verdict (p95 {found['latency_p95_s']:.2f} s)")
     lines += [f"{total.paid:,} requests paid, {total.reused:,} reused", f"${found['cost_usd']:.4f}"]
-    console.print(", ".join(lines) + f". Everything is in {run.folder}", soft_wrap=True, highlight=False, markup=False)
+    say(", ".join(lines) + f". Everything is in {run.folder}", console)
     for reason, count in found["failures"].items():
-        console.print(f"  {count:,} times: {reason}", soft_wrap=True, highlight=False, markup=False)
+        say(f"  {count:,} times: {reason}", console)

@@ -19,7 +19,8 @@ TIE_MARGIN = 1e-9
 """Scores closer than this are equal."""
 
 Outcome = Literal["win", "tie", "loss"]
-Judged = Literal["last", "all"]
+WhichTurns = Literal["last", "all"]
+"""Which turns of a dialogue a judge of single replies scores."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def make_referee(
     choose: str,
     context: JudgeContext,
     scenarios: Sequence[Scenario],
-    judged: Judged = "last",
+    judged: WhichTurns = "last",
 ) -> Referee:
     """Builds the judge of an evaluation, and refuses one that could say nothing.
 
@@ -111,7 +112,7 @@ class Referee:
         bench: The judge's seat, if it scores replies one by one.
     """
 
-    def __init__(self, name: str, judge: Judge | PairwiseJudge, judged: Judged = "last") -> None:
+    def __init__(self, name: str, judge: Judge | PairwiseJudge, judged: WhichTurns = "last") -> None:
         self.name = name
         self.judge = judge
         self.judged = judged

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..envs.dialogue import EpisodeFailed
 from ..envs.scenarios import Scenario
+from ..envs.transition import EpisodeFailed
 from ..inference.completion import Message
 from ..inference.errors import DuologueError, RunStopped
 from .contestants import Answer, Contestant
@@ -27,6 +27,9 @@ class Tally:
     """One contestant's matches against one baseline.
 
     Attributes:
+        contestant: Whose.
+        baseline: Against whom.
+        judge: Who decided.
         scores: Of the matches that were decided.
         prompts: The scenario of each of them.
         failures: Matches without a result.

@@ -21,6 +21,13 @@ from .report import read_matches
 CANDIDATES = "candidates.jsonl"
 """What `duologue pairs` leaves in its run folder: every candidate of every turn, with its verdict."""
 
+_LEFT_OUT = {
+    "failed": "without a score",
+    "close": "whose scores are too close",
+    "parted": "whose dialogues parted before the last reply",
+}
+"""What the counts of `Made` are called."""
+
 Pair = dict[str, Any]
 Take = Literal["best_worst", "all"]
 
@@ -160,10 +167,3 @@ def write_pairs(made: Made, path: Path) -> str:
     path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in made.pairs), encoding="utf-8")
     left = ", ".join(f"{count:,} {_LEFT_OUT[name]}" for name, count in made.left_out.items() if count)
     return f"{len(made.pairs):,} pairs written to {path}" + (f"; left out: {left}" if left else "")
-
-
-_LEFT_OUT = {
-    "failed": "without a score",
-    "close": "whose scores are too close",
-    "parted": "whose dialogues parted before the last reply",
-}

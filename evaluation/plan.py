@@ -1,69 +1,32 @@
 """`duologue plan`: what a run will ask for and cost at most, before anything is spent.
 
 duologue plan inference.assistant.price.per_request_usd=0.002 env.limit=200
-
-Counts are upper bounds that know what the cassette makes free: the same request with the same sample index is made once. A
-dialogue that goes on has one history for every sequence of actions before, so later turns are reused less.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from gymnasium import spaces
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from ..envs.interfaces.base import ActionInterface
-from ..envs.policies import constant_policies
-from ..envs.scenarios import Scenario
 from ..envs.task import Task
-from ..envs.users import most_turns
 from ..inference.client import InferenceClient
-from ..inference.endpoint import Endpoint, Price, endpoints_from_settings
+from ..inference.endpoint import endpoints_from_settings
 from ..inference.lengths import Lengths, lengths
-from .contestants import KINDS
-from .judging import Referee
+from ..inference.saying import say
+from .planner import Need, Planner
 
 if TYPE_CHECKING:
     from .evaluate import Checked
     from .validation import WinRateValidator
 
-TOKENS_PER_BYTE = 0.25
-"""Assumed where the cassette holds no answer of the model: about four bytes a token, as in English text."""
-
-JUDGE_PROMPT_TOKENS, JUDGE_COMPLETION_TOKENS = 200, 256
-"""Assumed of every judgement, besides the dialogue that it is about."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """Requests of one role in one phase, at most, and the tokens that they take.
-
-    Attributes:
-        phase: ``training``, ``validation`` or ``evaluation``.
-        role: ``assistant``, ``baseline``, ``user`` or ``judge``.
-        requests: Paid ones.
-        prompt_tokens: Of all of them.
-        completion_tokens: Likewise.
-        flat_usd: If billed by request, at the endpoint's price.
-        tokens_usd: If billed by token.
-    """
-
-    phase: str
-    role: str
-    requests: int
-    prompt_tokens: float
-    completion_tokens: float
-    flat_usd: float
-    tokens_usd: float
+_BILLED = ("$/request", "$/token")
 
 
 @dataclass(frozen=True)
@@ -87,152 +50,6 @@ class Plan:
             "tokens": round(sum(need.prompt_tokens + need.completion_tokens for need in self.needs)),
             "usd": round(sum(need.flat_usd + need.tokens_usd for need in self.needs), 6),
         }
-
-
-class Planner:
-    """Counts for one configuration.
-
-    Args:
-        task: The training task; of evaluations the same with other scenarios.
-        endpoints: By role.
-        known: Measured lengths, if there are any.
-    """
-
-    def __init__(self, task: Task, endpoints: Mapping[str, Endpoint], known: Lengths | None) -> None:
-        self.task = task
-        self.interface = task.interface
-        self._assistant = endpoints["assistant"]
-        self._judge = endpoints.get("judge", self._assistant)
-        self._user = endpoints.get("user", self._assistant)
-        self._user_requests: int = getattr(task.user, "requests_per_turn", 0)
-        longest = self._assistant.sampling.max_tokens or 256
-        self.lengths = known or Lengths(0, TOKENS_PER_BYTE, float(longest))
-        self._branches = branches(self.interface)
-        self._before = self.interface.proposals_per_turn  # requests that do not depend on the action
-        self._after = self.interface.requests_per_turn - self._before
-
-    def training(self, turns: int, judge_requests: int, end_requests: int) -> Iterator[Need]:
-        """Rollouts of so many turns, and their judging by so many requests each, and for those that end a dialogue."""
-        scenarios = self.task.scenarios
-        episodes = math.ceil(turns / np.mean([self._turns(scenario) for scenario in scenarios]))
-        draws = episodes if self.task.draws is None else math.ceil(self.task.draws)
-        roots = min(episodes, len(scenarios) * draws)
-        asked, judged, replied = [], [], []
-        shares = [*self._reaching(scenarios), 0.0]
-        for turn, (share, after) in enumerate(pairwise(shares)):
-            played, distinct = episodes * share, roots * share * self._branches**turn
-            per_history = self._before + (self._after * self._branches if self._after else 0)
-            asked.append(min(played * self.interface.requests_per_turn, distinct * per_history))
-            each = (after * judge_requests + (share - after) * end_requests) / share
-            judged.append(min(played, distinct * self._branches) * each)
-            replied.append(min(played, distinct * self._branches) * self._user_requests)
-        if self.interface.two_phase and self.task.reward is not None:  # a truncated dialogue looks one turn ahead
-            cut = np.mean([self._goes_on(scenario) for scenario in scenarios])
-            asked.append(episodes * float(cut) * self._before)
-        yield self._need("training", "assistant", asked, scenarios)
-        yield self._need("training", "user", replied, scenarios)
-        yield self._need("training", "judge", judged, scenarios)
-
-    def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
-        """So many looks at the policy during its training: each may act otherwise than all before."""
-        own, settings = validator.task.scenarios, validator.settings
-        yield from self._matches(
-            "validation", own, looks, settings.repeats, settings.baseline_repeats, validator.referee
-        )
-
-    def evaluation(
-        self, scenarios: Sequence[Scenario], kinds: Sequence[str], repeats: int, baseline_repeats: int, referee: Referee
-    ) -> Iterator[Need]:
-        """All contestants on the held-out scenarios, their baseline, and the referee."""
-        constants = len(constant_policies(self.interface)) if "constants" in kinds else 0
-        players = constants + sum(kind in kinds for kind in KINDS if kind != "constants")
-        oracle = "oracle" in kinds and self.interface.chooses_reply
-        yield from self._matches("evaluation", scenarios, players, repeats, baseline_repeats, referee, oracle)
-
-    def _matches(
-        self,
-        phase: str,
-        scenarios: Sequence[Scenario],
-        players: float,
-        repeats: int,
-        baseline_repeats: int,
-        referee: Referee,
-        oracle: bool = False,
-    ) -> Iterator[Need]:
-        roots = len(scenarios) * repeats
-        asked, replied, shares = [], [], self._reaching(scenarios)
-        for turn, share in enumerate(shares):
-            histories = min(players, self._branches**turn)
-            directed = min(players, self._branches ** (turn + 1))
-            asked.append(roots * share * (histories * self._before + directed * self._after))
-            replied.append(roots * share * (directed + baseline_repeats) * self._user_requests)
-        baseline = [roots * share * baseline_repeats for share in shares]
-        yield self._need(phase, "assistant", asked, scenarios)
-        yield self._need(phase, "baseline", baseline, scenarios)
-        yield self._need(phase, "user", replied, scenarios)
-        judge = referee.judge
-        each = getattr(judge, "requests_per_turn", 0)
-        scored = roots * (players + baseline_repeats) * each * (sum(shares) if referee.judged == "all" else 1)
-        if oracle:
-            scored += roots * sum(shares) * self._before * each
-        compared = roots * players * baseline_repeats * 2 * getattr(judge, "requests_per_pair", 0)
-        last = [0.0] * (len(shares) - 1) + [scored + compared]
-        yield self._need(phase, "judge", last, scenarios)
-
-    def growth(self, longest: int) -> list[tuple[int, int, float, float, float]]:
-        """How one dialogue's requests, tokens and money grow with its turns."""
-        rows = []
-        for turns in sorted({1, 2, 4, 8, 16, longest}):
-            each = [float(self.interface.requests_per_turn)] * turns
-            need = self._need("", "assistant", each, self.task.scenarios)
-            tokens = need.prompt_tokens + need.completion_tokens
-            rows.append((turns, need.requests, tokens, need.flat_usd, need.tokens_usd))
-        return rows
-
-    def _need(self, phase: str, role: str, by_turn: Sequence[float], scenarios: Sequence[Scenario]) -> Need:
-        requests = math.ceil(round(sum(by_turn), 6))
-        prompt = sum(count * self._prompt_tokens(scenarios, turn) for turn, count in enumerate(by_turn))
-        completion = requests * self.lengths.completion_tokens
-        endpoint = self._user if role == "user" else self._assistant
-        if role == "judge":
-            endpoint = self._judge
-            prompt += requests * (JUDGE_PROMPT_TOKENS + self.lengths.completion_tokens)
-            completion = float(requests * JUDGE_COMPLETION_TOKENS)
-        price = dearest([endpoint, *self.task.routes.values()]) if role == "assistant" else endpoint.price
-        by_token = prompt * price.per_million_prompt_tokens_usd + completion * price.per_million_completion_tokens_usd
-        return Need(phase, role, requests, prompt, completion, requests * price.per_request_usd, by_token / 1e6)
-
-    def _prompt_tokens(self, scenarios: Sequence[Scenario], turn: int) -> float:
-        """Of the request of one turn, from 0, averaged over the scenarios; a script goes on as long as its mean turn."""
-        system = [len((self.task.system if s.system is None else s.system).encode()) for s in scenarios]
-        said = [np.mean([len(text.encode()) for text in s.user]) * (turn + 1) for s in scenarios]
-        replies = turn * self.lengths.completion_tokens
-        return float((np.mean(system) + np.mean(said)) * self.lengths.tokens_per_byte + replies)
-
-    def _turns(self, scenario: Scenario) -> int:
-        return self.task.turns(scenario)
-
-    def _goes_on(self, scenario: Scenario) -> bool:
-        """Whether `max_turns` may cut a dialogue of this scenario."""
-        return most_turns(self.task.user, scenario, self.task.max_turns + 1) > self.task.max_turns
-
-    def _reaching(self, scenarios: Sequence[Scenario]) -> list[float]:
-        """The share of scenarios that have a turn with this index."""
-        turns = np.array([self._turns(scenario) for scenario in scenarios])
-        return [float((turns > turn).mean()) for turn in range(int(turns.max()))]
-
-
-def dearest(endpoints: Sequence[Endpoint]) -> Price:
-    """The highest of each price: a bound where a policy may ask any of them."""
-    return Price(*(max(getattr(e.price, f.name) for e in endpoints) for f in fields(Price)))
-
-
-def branches(interface: ActionInterface) -> float:
-    """How many different replies one state can lead to: the number of actions; infinite where it is not finite."""
-    space = interface.action_space
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    return float(np.prod(space.nvec)) if isinstance(space, spaces.MultiDiscrete) else math.inf
 
 
 def make_plan(
@@ -318,10 +135,7 @@ def show_plan(made: Plan, console: Console) -> None:
     text = f"Lengths are {origin}: {known.tokens_per_byte:.3f} tokens a byte, {known.completion_tokens:.0f} an answer."
     if not total.flat_usd and not total.tokens_usd:
         text += " No price is set: inference.assistant.price.per_request_usd, …per_million_prompt_tokens_usd."
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-_BILLED = ("$/request", "$/token")
+    say(text, console)
 
 
 def _table(title: str, words: int, *names: str) -> Table:

@@ -1,15 +1,21 @@
-"""The leaderboard as a picture: every win rate with its interval, as SVG and PNG."""
+"""Results as pictures, SVG and PNG: the leaderboard's win rates, and a bench's returns, with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .headroom import Standing
 from .leaderboard import Row
 
 MOST = 40
 """Rows of one board in the picture, at most."""
+
+STYLE: Any = {"svg.hashsalt": "duologue", "font.size": 9}
+"""Matplotlib's settings of all pictures; with the salt equal results give equal files."""
+
+_COLOURS = {"learnt": "#1f6feb", "constant": "#5b6675", "random": "#9aa4b2", "oracle": "#2e7d32"}
 
 
 def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> bool:
@@ -32,7 +38,7 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
     if not shown:
         return False
     heights = [len(rows) + 1.2 for rows in shown.values()]
-    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):  # equal results give equal files
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.32 * sum(heights) + 0.5 * len(heights)), layout="constrained")
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, (base, rows) in zip(panels[:, 0], shown.items(), strict=True):
@@ -46,9 +52,14 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
             axes.set_xlim(0, 1)
             axes.set_title(f"Win rate against {short(base)}, judged by {rows[0].judge}", loc="left", parse_math=False)
         panels[-1, 0].set_xlabel("win rate with 95% interval, clustered by prompt")
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save_picture(figure, paths)
     return True
+
+
+def save_picture(figure: Any, paths: Sequence[Path]) -> None:
+    """Writes a figure of Matplotlib's to each path, in the format of its suffix, without the date."""
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def short(text: str) -> str:
@@ -73,7 +84,7 @@ def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Pat
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         return False
-    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.4 * len(standings) + 1.6), layout="constrained")
         axes = figure.subplots()
         for place, standing in enumerate(reversed(standings)):
@@ -86,9 +97,5 @@ def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Pat
         axes.set_ylim(-0.7, len(standings) - 0.3)
         axes.set_xlabel("return of an episode on held-out scenarios; 95% interval, and a mark for each seed")
         axes.set_title(task, loc="left", parse_math=False)
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save_picture(figure, paths)
     return True
-
-
-_COLOURS = {"learnt": "#1f6feb", "constant": "#5b6675", "random": "#9aa4b2", "oracle": "#2e7d32"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .plots import short
+from .plots import STYLE, save_picture, short
 from .sweep import Effect, Mean, Place
 
 MOST = 30
@@ -36,7 +36,7 @@ def draw_sweep(title: str, places: Sequence[Place], effects: Sequence[Effect], p
     if not shown:
         return False
     heights = [len(shown) + 1.2, *(len(effect.values) + 1.2 for effect in panels)]
-    with mpl.rc_context({"svg.hashsalt": "duologue", "font.size": 9}):  # equal sweeps give equal files
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 0.32 * sum(heights) + 0.5 * len(heights)), layout="constrained")
         axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
         _panel(axes[0, 0], "Settings", [(_named(place), place.mean) for place in shown])
@@ -46,8 +46,7 @@ def draw_sweep(title: str, places: Sequence[Place], effects: Sequence[Effect], p
         for panel, effect in zip(axes[1:, 0], panels, strict=True):
             _panel(panel, effect.parameter, [*effect.values.items()])
         axes[-1, 0].set_xlabel(f"{title}; bars: 95% intervals over seeds")
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save_picture(figure, paths)
     return True
 
 

@@ -17,11 +17,13 @@ from rich.text import Text
 
 from ..inference.errors import ConfigError
 from ..inference.options import read_arguments
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.job import METRICS
 from .markdown import cell
 from .report import as_json
-from .sweep import Effect, Mean, Place, Settings, Sweep, effects, leaderboard, read_sweep
+from .sweep import Effect, Mean, Place, Settings, Sweep, effects, leaderboard
+from .sweep_folder import read_sweep
 from .sweep_plot import draw_sweep
 
 FIGURES, TABLE, PICTURES = "sweep.json", "sweep.md", ("sweep.svg", "sweep.png")
@@ -197,4 +199,4 @@ def _show(sweep: Sweep, figures: Mapping[str, Any], console: Console) -> None:
     lines += [*_said(figures), *(f"note: {note}" for note in figures["notes"])]
     lines.append(f"Written to {sweep.folder / FIGURES}, {TABLE} and, with Matplotlib, {', '.join(PICTURES)}")
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line, console)

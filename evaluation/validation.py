@@ -19,7 +19,7 @@ from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from .contestants import PolicyContestant, plain_baseline
 from .entrants import Remembered
-from .judging import Judged, Referee, make_referee
+from .judging import Referee, WhichTurns, make_referee
 from .matches import MAX_FAILURE_FRACTION, play_matches
 
 
@@ -44,7 +44,7 @@ class Settings:
     repeats: int = 1
     baseline_repeats: int = 3
     keep: Literal["best", "last"] = "best"
-    judged: Judged = "last"
+    judged: WhichTurns = "last"
 
     def __post_init__(self) -> None:
         if self.every is not None and not self.judge:

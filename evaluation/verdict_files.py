@@ -18,7 +18,7 @@ from .matches import result
 
 
 @dataclass(frozen=True)
-class Judged:
+class ImportedMatch:
     """One match that somebody else has judged.
 
     Attributes:
@@ -62,7 +62,7 @@ class Judged:
         }
 
 
-def alpaca_eval(paths: Sequence[Path]) -> list[Judged]:
+def alpaca_eval(paths: Sequence[Path]) -> list[ImportedMatch]:
     """Reads ``annotations.json``: ``preference`` is 1 for the first output, the baseline's, and 2 for the second.
 
     The order in which the judge saw the two is not in the file, so nothing can be said of its bias.
@@ -84,7 +84,9 @@ def alpaca_eval(paths: Sequence[Path]) -> list[Judged]:
             match = Match((float(preference) - 1,), rationales=(str(record.get("raw_completion") or ""),))
         messages: tuple[Message, ...] = ({"role": "user", "content": question},)
         judge = str(record.get("annotator") or "alpaca_eval")
-        found.append(Judged(question, 0, judge, contestant, baseline, messages, None, (reply, baseline_reply), match))
+        found.append(
+            ImportedMatch(question, 0, judge, contestant, baseline, messages, None, (reply, baseline_reply), match)
+        )
     return found
 
 
@@ -103,7 +105,9 @@ class Benchmark:
         self.scenarios = {scenario.id: scenario for scenario in benchmark_scenarios(questions)}
         self.answers = read_answer_folder(answers)
 
-    def match(self, where: str, record: Mapping[str, Any], judge: str, sides: tuple[str, str], match: Match) -> Judged:
+    def match(
+        self, where: str, record: Mapping[str, Any], judge: str, sides: tuple[str, str], match: Match
+    ) -> ImportedMatch:
         """A match between two models on a question, at the turn that the record names.
 
         Raises:
@@ -117,7 +121,7 @@ class Benchmark:
         dialogues = [self._dialogue(where, scenario, model, turn) for model in sides]
         (messages, reply), (others, other) = dialogues
         parted = None if messages == others else others
-        return Judged(own, turn - 1, judge, sides[0], sides[1], messages, parted, (reply, other), match)
+        return ImportedMatch(own, turn - 1, judge, sides[0], sides[1], messages, parted, (reply, other), match)
 
     def _dialogue(self, where: str, scenario: Scenario, model: str, turn: int) -> tuple[tuple[Message, ...], str]:
         replies: Replies = self.answers.get(model, {}).get(scenario.id, ())
@@ -129,7 +133,7 @@ class Benchmark:
         return (*messages, {"role": "user", "content": scenario.user[turn - 1]}), replies[turn - 1]
 
 
-def mt_bench(paths: Sequence[Path], benchmark: Benchmark) -> list[Judged]:
+def mt_bench(paths: Sequence[Path], benchmark: Benchmark) -> list[ImportedMatch]:
     """Reads ``<judge>_pair.jsonl``: ``g1_winner`` and ``g2_winner`` of ``model_1``, shown first, and ``model_2``.
 
     Raises:
@@ -152,7 +156,7 @@ def mt_bench(paths: Sequence[Path], benchmark: Benchmark) -> list[Judged]:
 _POINTS = {"model_1": 1.0, "tie": 0.5, "model_2": 0.0}
 
 
-def arena_hard(paths: Sequence[Path], benchmark: Benchmark, baseline: str | None) -> list[Judged]:
+def arena_hard(paths: Sequence[Path], benchmark: Benchmark, baseline: str | None) -> list[ImportedMatch]:
     """Reads ``model_judgment/<judge>/<model>.jsonl``: two games, the baseline shown first in the first one.
 
     A clear win (``A>>B``), which Arena-Hard counts as three, counts as one here.
@@ -205,7 +209,7 @@ def _names(where: str, record: Mapping[str, Any], keys: tuple[str, str]) -> tupl
 
 def read_verdicts(
     kind: str, paths: Sequence[Path], questions: Path | None, answers: Path | None, baseline: str | None
-) -> list[Judged]:
+) -> list[ImportedMatch]:
     """Reads verdicts of a public evaluator.
 
     Args:
@@ -226,7 +230,7 @@ def read_verdicts(
     return mt_bench(paths, benchmark) if kind == "mt_bench" else arena_hard(paths, benchmark, baseline)
 
 
-KINDS: Mapping[str, Callable[..., list[Judged]]] = {
+KINDS: Mapping[str, Callable[..., list[ImportedMatch]]] = {
     "alpaca_eval": alpaca_eval,
     "mt_bench": mt_bench,
     "arena_hard": arena_hard,

@@ -15,6 +15,7 @@ from . import archive
 from .cassette import DEFAULT_PLACE
 from .errors import ConfigError, near_miss
 from .options import read_arguments
+from .saying import say
 from .settings import construct
 
 
@@ -39,24 +40,21 @@ def stats(path: str = DEFAULT_PLACE, json: bool = False) -> None:
         )
     console.print(table)
     damaged = f", {found.damaged:,} of them damaged: `duologue cassette prune` removes those" if found.damaged else ""
-    console.print(
-        f"{found.answers + found.damaged:,} answers{damaged}. {found.file_bytes / 1e6:,.1f} MB in {found.path}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+    say(
+        f"{found.answers + found.damaged:,} answers{damaged}. {found.file_bytes / 1e6:,.1f} MB in {found.path}", console
     )
 
 
 def export(to: str, path: str = DEFAULT_PLACE) -> None:
     """Writes all answers as lines of JSON, for another machine or for reading."""
     count = archive.export(Path(path), Path(to))
-    _say(f"{count:,} answers written to {to}")
+    say(f"{count:,} answers written to {to}")
 
 
 def import_(source: str, path: str = DEFAULT_PLACE) -> None:
     """Adds the answers of an export."""
     added, lines = archive.import_(Path(path), Path(source))
-    _say(f"{added:,} of {lines:,} answers added to {path}; the others were there")
+    say(f"{added:,} of {lines:,} answers added to {path}; the others were there")
 
 
 def prune(
@@ -65,9 +63,9 @@ def prune(
     """Removes answers for good; without ``yes=true`` it only counts them."""
     count = archive.prune(Path(path), endpoint=endpoint, older_than_days=older_than_days, dry_run=not yes)
     if yes:
-        _say(f"{count:,} answers removed from {path}")
+        say(f"{count:,} answers removed from {path}")
     else:
-        _say(f"{count:,} answers would be removed from {path}, and paid for again when they are needed: add yes=true")
+        say(f"{count:,} answers would be removed from {path}, and paid for again when they are needed: add yes=true")
 
 
 ACTIONS: Mapping[str, Callable[..., None]] = {"stats": stats, "export": export, "import": import_, "prune": prune}
@@ -100,7 +98,3 @@ def run(arguments: Sequence[str]) -> None:
     if words:
         raise ConfigError(f"`{words[0]}` cannot be read: write name=value")
     construct(ACTIONS[name], values, f"cassette {name}")
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)

@@ -157,6 +157,10 @@ class Lane:
         Args:
             request: As the `openai` client built it.
             follow: Sends it the stock way, which follows redirects and speaks to every kind of proxy.
+
+        Raises:
+            httpx2.RequestError: The failure that the lean path met, or this attempt.
+            Halt: If the bounds of the client allow no further attempt.
         """
         call = _current.get()
         outcome, call.outcome = call.outcome, None

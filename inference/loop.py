@@ -30,14 +30,22 @@ class LoopThread:
         self.loop.run_forever()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts a coroutine from any thread and returns its future."""
+        """Starts a coroutine from any thread and returns its future.
+
+        Raises:
+            RuntimeError: If the loop is closed.
+        """
         if self.loop.is_closed():
             coroutine.close()
             raise RuntimeError("the loop is closed: nothing can run on it any more")
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine to its end and returns its result; an interrupt cancels it."""
+        """Runs a coroutine to its end and returns its result; an interrupt cancels it.
+
+        Raises:
+            RuntimeError: If the loop is closed, or this is its own thread.
+        """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("LoopThread.run was called on the loop's own thread; await the coroutine instead")

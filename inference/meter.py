@@ -32,6 +32,8 @@ class Meter:
     """Counts requests as they end; read from other threads by progress bars.
 
     Attributes:
+        window_s: Seconds over which `tokens_per_s` is taken.
+        roles: The counts by role.
         on_change: Called after every change of what was asked for.
     """
 

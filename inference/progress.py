@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .meter import Meter
+from .saying import say
 
 _LINE_EVERY_S = 20.0
 
@@ -55,7 +56,7 @@ class ProgressLine:
 
     def say(self, text: str) -> None:
         """Prints a line of its own, above the bar."""
-        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+        say(text, self._console)
 
     def _figures(self) -> str:
         requests = self._meter.total.paid - self._paid_before
@@ -64,11 +65,7 @@ class ProgressLine:
 
     def _print(self) -> None:
         seconds = time.monotonic() - self._started
-        self._console.print(
-            f"{self._title} {self._done}/{self._total} · {self._figures()} · {seconds:.0f} s",
-            soft_wrap=True,
-            markup=False,
-        )
+        say(f"{self._title} {self._done}/{self._total} · {self._figures()} · {seconds:.0f} s", self._console)
 
     def __enter__(self) -> Self:
         self._bar.start()

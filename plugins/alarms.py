@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .judges.reading import refuses
-from .judges.rules import repetition
 from .lifecycle import RolloutStats
+from .reward import Reward
 
 LEAST_ROLLOUTS = 8
 """Before that a series says nothing."""
@@ -159,29 +158,38 @@ def _thirds(series: Sequence[float]) -> str:
     return f"{before:.3g} to {now:.3g}"
 
 
-def describe_replies(replies: Sequence[str]) -> dict[str, float]:
-    """What replies are like, as `RolloutStats.replies` has it, less the action's entropy."""
-    if not replies:
-        return {}
-    return {
-        "words": float(np.mean([len(reply.split()) for reply in replies])),
-        "refusals": float(np.mean([refuses(reply) for reply in replies])),
-        "repetition": float(np.mean([repetition(reply) for reply in replies])),
-    }
+class AlarmWatch:
+    """The alarms of a training: which are on, and what was said of them.
 
+    Args:
+        reward: Whose judges are watched; None where there are none.
+        told: What an earlier part of a resumed run said.
 
-def variance_shares(infos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """By judge, Cov(its term, Σ terms) / Var(Σ terms) over turns; empty where the reward does not vary.
-
-    The shares add up to 1; one is negative where a judge works against the sum.
+    Attributes:
+        told: Each alarm when it was first on: ``name``, ``rollout`` and ``message``, as ``summary.json`` has them.
     """
-    names = sorted({name for info in infos for name in info if name.startswith("term/")})
-    table = np.array([[float(info.get(name, 0.0)) for name in names] for info in infos])  # (turns, judges)
-    if not names or len(table) < 2:
-        return {}
-    total = table.sum(1)
-    variance = total.var()
-    if variance <= 1e-12:
-        return {}
-    shares = ((table - table.mean(0)) * (total - total.mean())[:, None]).mean(0) / variance
-    return {name.removeprefix("term/"): float(share) for name, share in zip(names, shares, strict=True)}
+
+    def __init__(self, reward: Reward | None, told: Iterable[Mapping[str, Any]] = ()) -> None:
+        entries = {} if reward is None else reward.entries
+        self.told: list[dict[str, Any]] = [dict(alarm) for alarm in told]
+        self._held_out = [name for name, entry in entries.items() if not entry.weight and not entry.gate]
+        self._weights = {name: entry.weight for name, entry in entries.items() if entry.weight and not entry.gate}
+
+    def after(self, history: Sequence[RolloutStats], stats: RolloutStats, say: Callable[[str], object]) -> RolloutStats:
+        """Looks for alarms after a rollout.
+
+        Args:
+            history: All rollouts before.
+            stats: The rollout.
+            say: Gets a line for each alarm that was never on before.
+
+        Returns:
+            The rollout with the names of the alarms that are on.
+        """
+        alarms = find_alarms([*history, stats], self._held_out, self._weights)
+        known = {alarm["name"] for alarm in self.told}
+        for alarm in alarms:
+            if alarm.name not in known:
+                self.told.append({"name": alarm.name, "rollout": stats.index, "message": alarm.message})
+                say(f"ALARM ({alarm.name}): {alarm.message}")
+        return replace(stats, alarms=tuple(alarm.name for alarm in alarms))

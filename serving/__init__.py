@@ -2,5 +2,6 @@
 
 from .alias import Alias, Decision
 from .app import Limits, build_app
+from .completions import Service
 
-__all__ = ["Alias", "Decision", "Limits", "build_app"]
+__all__ = ["Alias", "Decision", "Limits", "Service", "build_app"]

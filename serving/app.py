@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .completions import Service, checked, forward
+from .chat_request import checked
+from .completions import Service
 from .feedback import Feedback
+from .forwarding import forward
 from .problem import ClientGone, Problem
 
 

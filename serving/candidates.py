@@ -1,11 +1,12 @@
-"""The answer of an interface that chooses among candidates: one chosen answer, plain or as a stream's events."""
+"""Answers that are whole before they are sent: one chosen among candidates, plain or as a stream's events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from starlette.responses import Response, StreamingResponse
 
 from .upstream import Reply
 
@@ -30,6 +31,25 @@ def merge(chosen: Sequence[Reply], asked: Sequence[Reply], logprobs: bool) -> di
     usages = [msgspec.json.decode(reply.content).get("usage") or {} for reply in asked]
     usage = {name: sum(int(found.get(name) or 0) for found in usages) for name in _COUNTED}
     return {**bodies[0], "choices": choices, "usage": usage}
+
+
+def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    """A completion as its request wants it: as JSON, or as a stream.
+
+    Args:
+        completion: See `merge`.
+        body: The request.
+        headers: Of the response.
+    """
+    if not body.get("stream"):
+        return Response(msgspec.json.encode(completion), 200, headers, "application/json")
+    with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in events(completion, with_usage):
+            yield part
+
+    return StreamingResponse(parts(), 200, headers, "text/event-stream")
 
 
 def events(completion: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
+from ..inference.saying import say
 from ..inference.settings import construct
 
 _PLAIN_DRAW = 10_000
@@ -81,6 +82,7 @@ class Chat:
 
     def __init__(self, bundle: Bundle, endpoint: Endpoint, client: InferenceClient) -> None:
         self._bundle, self._endpoint, self._client = bundle, endpoint, client
+        self._routes = bundle.interface.endpoints(endpoint)
         self._observer = Observer(bundle.encoder, bundle.interface)
         self.messages: list[Message] = []
         self.restart()
@@ -123,9 +125,10 @@ class Chat:
         return list(await asyncio.gather(*(self._call(request) for request in requests)))
 
     async def _call(self, request: Request) -> Completion:
-        sampling = replace(self._endpoint.sampling, **request.sampling) if request.sampling else None
+        endpoint = self._endpoint if request.route is None else self._routes[request.route]
+        sampling = replace(endpoint.sampling, **request.sampling) if request.sampling else None
         return await self._client.chat(
-            self._endpoint,
+            endpoint,
             request.messages,
             sampling=sampling,
             sample_index=request.index,
@@ -152,12 +155,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
         endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
         endpoint.api_key()
         console = Console()
-        console.print(
-            f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
+        say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)
         _talk(Chat(bundle, endpoint, client), client, console, settings)
     finally:
         client.close()
@@ -180,7 +178,7 @@ def _talk(talk: Chat, client: InferenceClient, console: Console, settings: Setti
         elif said == "/new":
             talk.restart()
         elif said.startswith("/"):
-            console.print(HELP, soft_wrap=True, markup=False, highlight=False)
+            say(HELP, console)
         elif said:
             try:
                 answer = client.run(talk.say(said, settings.compare))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,11 +17,12 @@ from ..envs.state import DialogueState
 from ..inference.completion import read_completion
 from ..inference.errors import near_miss
 from .alias import Alias, Decision
-from .candidates import events, merge
+from .candidates import as_asked, merge
+from .forwarding import forward, overheard
 from .local_writer import WriterAlias
 from .metrics import Metrics
 from .problem import Problem
-from .upstream import Reply, Upstream, passed
+from .upstream import Reply, Upstream
 from .watch import Watch, share_of, streamed_text
 
 _LOG = logging.getLogger("duologue.serving")
@@ -106,13 +106,7 @@ class Service:
         except Problem:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a policy, an encoder or an interface does)
-            reason = (
-                "upstream"
-                if isinstance(error, _Refused)
-                else "timeout"
-                if isinstance(error, TimeoutError)
-                else "policy"
-            )
+            reason = _reason(error)
             _LOG.warning("%s: the policy could not act (%s: %s)", alias.name, type(error).__name__, error)
             self.metrics.fallbacks.labels(alias.name, reason).inc()
             return await self._plain(alias, original, body, {"x-duologue-fallback": reason})
@@ -134,7 +128,7 @@ class Service:
         rest = {name: value for name, value in body.items() if name not in ("stream", "stream_options", "n")}
         plain = alias.plain(original, rest)
         if isinstance(response, StreamingResponse):
-            response.body_iterator = _overheard(
+            response.body_iterator = overheard(
                 response.body_iterator, lambda said: watch.compare(alias.name, upstream, plain, streamed_text(said))
             )
             return
@@ -158,11 +152,7 @@ class Service:
             [chosen for chosen, _, _ in drawn], [r for _, asked, _ in drawn for r in asked], bool(body.get("logprobs"))
         )
         completion["model"] = alias.name
-        headers = _told(alias, [decision for _, _, decision in drawn])
-        if not body.get("stream"):
-            return Response(msgspec.json.encode(completion), 200, headers, "application/json")
-        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return StreamingResponse(_each(events(completion, with_usage)), 200, headers, "text/event-stream")
+        return as_asked(completion, body, _told(alias, [decision for _, _, decision in drawn]))
 
     async def _draw(
         self, alias: Alias, upstream: Upstream, original: list[Mapping[str, Any]], body: Mapping[str, Any], draw: int
@@ -192,6 +182,13 @@ class _Refused(Exception):
         super().__init__(f"HTTP {reply.status}: {reply.content[:200]!r}")
 
 
+def _reason(error: Exception) -> str:
+    """Why the frozen model answers alone, as the header and the metrics say it."""
+    if isinstance(error, _Refused):
+        return "upstream"
+    return "timeout" if isinstance(error, TimeoutError) else "policy"
+
+
 def _read(alias: Alias, asked: Mapping[str, Any], reply: Reply) -> Any:
     wanted = bool(asked.get("logprobs"))
     return read_completion(reply.content, alias.endpoint, logprobs=wanted, latency_s=0.0, required=False)
@@ -201,59 +198,6 @@ def _told(alias: Alias, decisions: list[Decision]) -> dict[str, str]:
     """Headers that name what was done; percent-encoded, since directives hold any character."""
     actions = ", ".join(decision.described for decision in decisions)
     return {"x-duologue-alias": quote(alias.name), "x-duologue-action": quote(actions[:300], safe=" ,.'?!")}
-
-
-async def forward(
-    upstream: Upstream, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-) -> Response:
-    """Hands a request on, and the answer back as it comes: a stream event by event, an error with its status.
-
-    Raises:
-        Problem: If the server cannot be reached, or does not answer in time.
-    """
-    own = dict(headers or {})
-    if not body.get("stream"):
-        reply = await upstream.post(path, body)
-        return Response(reply.content, reply.status, {**reply.headers, **own})
-    stack = AsyncExitStack()
-    try:
-        response = await stack.enter_async_context(upstream.open(path, body))
-        if response.status != 200:
-            content = await response.read()
-            await stack.aclose()
-            return Response(content, response.status, {**passed(response), **own})
-    except BaseException:
-        await stack.aclose()
-        raise
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async with stack:
-            try:
-                async for chunk in response.content.iter_any():
-                    yield chunk
-            except Exception as error:  # noqa: BLE001  (the status is sent: only the stream itself can say it)
-                message = f"the stream of `{upstream.endpoint.model}` broke off ({type(error).__name__})"
-                problem = {"error": {"message": message, "type": "api_error", "param": None, "code": "stream_broken"}}
-                yield b"data: " + msgspec.json.encode(problem) + b"\n\n"
-
-    return StreamingResponse(chunks(), 200, {**passed(response), **own})
-
-
-async def _overheard(parts: Any, tell: Callable[[bytes], None]) -> AsyncIterator[bytes]:
-    """Hands a stream on, and tells what was in it if it came to its end."""
-    heard = []
-    try:
-        async for part in parts:
-            heard.append(part)
-            yield part
-    finally:
-        await parts.aclose()
-    tell(b"".join(heard))
-
-
-async def _each(parts: Any) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 async def _all(coroutines: list[Any]) -> list[Any]:
@@ -266,27 +210,3 @@ async def _all(coroutines: list[Any]) -> list[Any]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-def checked(body: object, max_messages: int, max_choices: int) -> dict[str, Any]:
-    """The fields that this server itself reads; all others are the frozen model's business.
-
-    Raises:
-        Problem: If one is missing or is of the wrong kind.
-    """
-    if not isinstance(body, dict):
-        raise Problem(400, f"The body must be a JSON object, not {type(body).__name__}")
-    if not isinstance(body.get("model"), str):
-        raise Problem(400, "`model` must be a text", param="model")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise Problem(400, "`messages` must be a list of at least one message", param="messages")
-    if len(messages) > max_messages:
-        raise Problem(400, f"`messages` holds {len(messages)}, and at most {max_messages} are taken", param="messages")
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise Problem(400, f"`messages[{number}]` must be an object with a `role`", param="messages")
-    n = body.get("n")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= max_choices):
-        raise Problem(400, f"`n` must be a whole number from 1 to {max_choices}, not {n!r}", param="n")
-    return body

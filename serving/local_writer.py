@@ -6,19 +6,18 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from ..envs.state import DialogueState
 from ..inference.completion import Completion
 from ..inference.errors import ConfigError
-from .candidates import events
+from .candidates import as_asked
 from .problem import Problem
 
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], float]]] = {
@@ -81,10 +80,7 @@ class WriterAlias:
         turns = await asyncio.gather(*(desk.write(state.messages, key) for key in keys))
         completion = _completion(self.name, turns)
         headers = {"x-duologue-alias": quote(self.name), "x-duologue-action": "written"}
-        if not body.get("stream"):
-            return Response(msgspec.json.encode(completion), 200, headers, "application/json")
-        with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return StreamingResponse(_each(events(completion, with_usage)), 200, headers, "text/event-stream")
+        return as_asked(completion, body, headers)
 
     def _desk(self, body: Mapping[str, Any]) -> Any:
         """Where turns are written that are sampled like this one."""
@@ -99,11 +95,6 @@ class WriterAlias:
         if len(self._desks) > 64:  # of clients that sample each time otherwise
             self._desks.clear()
         return self._desks.setdefault(decoding, self._make(decoding))
-
-
-async def _each(parts: Iterator[bytes]) -> Any:
-    for part in parts:
-        yield part
 
 
 def _completion(name: str, turns: list[Completion]) -> dict[str, Any]:

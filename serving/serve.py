@@ -22,6 +22,7 @@ from ..agents.bundle import load_bundle
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.manager import plugins
@@ -215,4 +216,4 @@ def _announce(service: Service, url: str, with_keys: bool) -> None:
     lines += [f'    -d \'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'']
     lines += ["Metrics are at /metrics; Ctrl-C or SIGTERM ends it when the requests under way are answered."]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line, console)

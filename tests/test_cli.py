@@ -17,6 +17,7 @@ import pytest
 
 from duologue.cli import main
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION, usage
+from duologue.envs import GAMES
 
 NO_MODELS = ("encoder=hashing", "~judges.reference", "judge@evaluation.judge=rules")
 """Parts that load no model."""
@@ -217,6 +218,10 @@ def test_a_flag_may_stand_between_settings(tmp_path):
     done = run(tmp_path, "plan", "seed=7", "--cfg", "job", "env.limit=3", "~judges.reference", "--package", "env")
     assert done.returncode == 0, done.stderr
     assert "limit: 3" in done.stdout
+
+
+def test_the_tasks_that_a_bench_completes_are_those_that_there_are():
+    assert COMMANDS["bench"].words == ("assistant", *GAMES)
 
 
 def test_the_help_needs_no_heavy_import(tmp_path):

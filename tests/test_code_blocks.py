@@ -22,8 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
-from duologue.cli import _task_first
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
+from duologue.composed import task_overrides
 from duologue.envs import new_project
 from duologue.envs.importers import IMPORTERS, DataOptions
 from duologue.evaluation.exchange import ExportOptions, ImportOptions, PairExportOptions
@@ -34,7 +34,7 @@ from duologue.plugins import Plugins
 from duologue.plugins.publish import publish
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = {"--cfg": 1, "--config-dir": 1, "--workers": 1, "-m": 0, "--multirun": 0, "--json": 0}
 """Of the commands, with how many values follow."""
 
@@ -132,7 +132,7 @@ def composes(name: str, words: list[str], project: Path) -> None:
         assert all(word.startswith("inference.") for word in overrides)
         return
     if name == "bench":
-        overrides = _task_first(overrides)
+        overrides = task_overrides(overrides)
     first = [first_of(override) for override in OverridesParser.create().parse_overrides(overrides)]
     with initialize_config_module("duologue.conf", version_base="1.3"):
         config = compose(name, [*first, *searched])

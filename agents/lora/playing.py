@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...envs.dialogue import Dialogue, EpisodeFailed
+from ...envs.dialogue import Dialogue
 from ...envs.episodes import Episode
 from ...envs.scenarios import Scenario
 from ...envs.task import Task
+from ...envs.transition import EpisodeFailed
 from ...inference.completion import Completion, Message
-from ...inference.errors import TooManyFailures
+from ..failure_watch import FailureWatch
 
 Write = Callable[[Sequence["Play"]], Sequence[Completion]]
-
-WINDOW = 50
-"""Dialogues over which failures are counted."""
 
 
 @dataclass
@@ -59,8 +56,7 @@ class Playing:
 
     def __init__(self, task: Task, max_failure_fraction: float = 0.2) -> None:
         self.task = task
-        self._most = max_failure_fraction
-        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self._watch = FailureWatch(max_failure_fraction, "dialogues")
         self.failures: Counter[str] = Counter()
 
     def play(self, scenarios: Sequence[Scenario], write: Write) -> list[Play]:
@@ -82,23 +78,12 @@ class Playing:
             steps = (_step(*pair, turn) for pair, turn in zip(waiting, written, strict=True))
             self.task.client.run(_all(steps))
         for play in plays:
-            self._watch(play)
+            if play.failure is not None:
+                self.failures[play.failure.cause] += 1
+            self._watch.add(play.failure)
         if self.task.reward is not None:
             self.task.reward.observe(info for play in plays for info in play.infos)
         return plays
-
-    def _watch(self, play: Play) -> None:
-        self._recent.append(play.failure is not None)
-        if play.failure is None:
-            return
-        self.failures[play.failure.cause] += 1
-        share = sum(self._recent) / len(self._recent)
-        enough = len(self._recent) >= min(WINDOW, max(10, math.ceil(1 / max(self._most, 1e-9))))
-        if enough and share > self._most:
-            raise TooManyFailures(
-                f"{share:.0%} of the last {len(self._recent)} dialogues failed, more than "
-                f"`agent.max_failure_fraction={self._most:g}` allows; the latest: {play.failure}"
-            )
 
 
 async def _start(play: Play, dialogue: Dialogue) -> None:

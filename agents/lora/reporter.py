@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from transformers import TrainerCallback
 
 from ...inference.client import InferenceClient
 from ...inference.progress import ProgressLine
-from ...plugins.alarms import describe_replies, find_alarms, variance_shares
+from ...plugins.alarms import AlarmWatch
 from ...plugins.lifecycle import RolloutStats
 from ...plugins.manager import plugins
 from ...plugins.progress import STEP
 from ...plugins.reward import Reward
+from ...plugins.rollout_figures import describe_replies, mean_scores, variance_shares
 from ...plugins.run_folder import Run
 from ..curves import open_curves
 from .playing import Play
@@ -43,8 +44,8 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         if resumed is not None and (resumed / NOTES).exists():
             notes = json.loads((resumed / NOTES).read_text(encoding="utf-8"))
         self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
-        self._alarms: list[dict[str, Any]] = [*notes.get("alarms", [])]
-        self._run, self._client, self._reward = run, client, reward
+        self._alarms = AlarmWatch(reward, notes.get("alarms", []))
+        self._run, self._client = run, client
         self._plays: list[Play] = []
         self._turns = self.history[-1].timesteps if self.history else 0
         self._curves = open_curves(run.folder, self._turns)
@@ -65,7 +66,7 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says of the training."""
         rewards = [stats.mean_reward for stats in self.history]
-        learnt: dict[str, Any] = {"steps": self.steps, "timesteps": self._turns, "alarms": self._alarms}
+        learnt: dict[str, Any] = {"steps": self.steps, "timesteps": self._turns, "alarms": self._alarms.told}
         if rewards:
             failures: Counter[str] = sum((Counter(stats.failures) for stats in self.history), Counter())
             learnt |= {"reward_first": rewards[0], "reward_last": rewards[-1], "failures": dict(failures)}
@@ -85,7 +86,11 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Keeps what was told beside the checkpoint."""
-        notes = {"history": [asdict(stats) for stats in self.history], "alarms": self._alarms, "losses": self._losses}
+        notes = {
+            "history": [asdict(stats) for stats in self.history],
+            "alarms": self._alarms.told,
+            "losses": self._losses,
+        }
         path = Path(args.output_dir, f"checkpoint-{state.global_step}", NOTES)
         path.write_text(json.dumps(notes), encoding="utf-8")
         self._run.keep()
@@ -114,26 +119,20 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._run.keep()
         self._turns += sum(len(play.rewards) for play in plays)
         stats = rollout_stats(len(self.history), self._turns, plays, row.get("entropy"))
-        entries = {} if self._reward is None else self._reward.entries
-        held_out = [name for name, entry in entries.items() if not entry.weight and not entry.gate]
-        weights = {name: entry.weight for name, entry in entries.items() if entry.weight and not entry.gate}
-        alarms = find_alarms([*self.history, stats], held_out, weights)
-        known = {alarm["name"] for alarm in self._alarms}
-        for alarm in alarms:
-            if alarm.name not in known:
-                self._alarms.append({"name": alarm.name, "rollout": stats.index, "message": alarm.message})
-                if self._line is not None:
-                    self._line.say(f"ALARM ({alarm.name}): {alarm.message}")
-        stats = replace(stats, alarms=tuple(alarm.name for alarm in alarms))
+        stats = self._alarms.after(self.history, stats, self._say)
         self.history.append(stats)
         if stats.mean_reward is not None:
             self._curves.record("rollout/ep_rew_mean", stats.mean_reward)
         self._curves.record("rollout/failures", sum(stats.failures.values()))
-        for name, value in {**stats.replies, "alarms": len(alarms)}.items():
+        for name, value in {**stats.replies, "alarms": len(stats.alarms)}.items():
             self._curves.record(f"rollout/{name}", value)
         for name, value in stats.scores.items():
             self._curves.record(f"reward/{name}", value)
         plugins().hook.duologue_rollout_end(run=self._run.info, stats=stats)
+
+    def _say(self, text: str) -> None:
+        if self._line is not None:
+            self._line.say(text)
 
 
 def rollout_stats(index: int, timesteps: int, plays: Sequence[Play], entropy: float | None) -> RolloutStats:
@@ -147,18 +146,13 @@ def rollout_stats(index: int, timesteps: int, plays: Sequence[Play], entropy: fl
     """
     whole = [play for play in plays if play.failure is None]
     infos = [info for play in whole for info in play.infos]
-    scores: dict[str, list[float]] = {}
-    for info in infos:
-        for name, value in info.items():
-            if name.startswith("reward/"):
-                scores.setdefault(name.removeprefix("reward/"), []).append(value)
     tokens = {} if entropy is None else {"action_entropy": entropy}
     return RolloutStats(
         index=index,
         timesteps=timesteps,
         episodes=len(plays),
         mean_reward=round(sum(sum(play.rewards) for play in whole) / len(whole), 6) if whole else None,
-        scores={name: sum(values) / len(values) for name, values in scores.items()},
+        scores=mean_scores(infos),
         failures=dict(Counter(play.failure.cause for play in plays if play.failure is not None)),
         replies={**describe_replies([info["reply"] for info in infos]), **tokens},
         shares=variance_shares(infos),

@@ -22,7 +22,10 @@ OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
 
 
 def on_startup(**_: Any) -> None:
-    """Lets the reference find the package under its name, before it looks: by links, since the checkout also holds what is no module."""
+    """Lets the reference find the package under its name, before it looks.
+
+    By links, since the checkout also holds what is no module.
+    """
     package = ROOT / ".cache" / "site" / "duologue"
     package.mkdir(parents=True, exist_ok=True)
     for path in (*ROOT.glob("*.py"), *(ROOT / room for room in ROOMS)):

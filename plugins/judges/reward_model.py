@@ -44,6 +44,10 @@ def make_reward_model(
         squash: Whether the logistic function is applied, so that the score lies in [0, 1].
         max_length: Tokens after which the beginning of a long dialogue is cut off; for ``transformers``.
         device: For ``transformers``: ``auto`` is the GPU if there is one.
+
+    Raises:
+        ValueError: If ``model`` or ``base_url`` is missing.
+        ConfigError: If the model cannot be loaded, or the address is refused.
     """
     if not model:
         raise ValueError("`model` is empty: name a folder, a Hugging Face model, or the server's model")

@@ -37,7 +37,11 @@ class WandbTracker:
         self._run: Any = None
 
     def begin(self, run: RunInfo, name: str, known: str | None) -> str:
-        """Begins a run, or goes on with one."""
+        """Begins a run, or goes on with one.
+
+        Raises:
+            ConfigError: If there is no key: W&B would ask for one in the terminal.
+        """
         os.environ.setdefault("WANDB_SILENT", "true")  # it would talk into the progress; what fails is an exception
         import wandb
 

@@ -9,8 +9,8 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from duologue.agents import CandidatePolicy, DialoguePPO, DialogueVecEnv
+from duologue.agents.buffer import EpisodeBuffer
 from duologue.agents.played import Played
-from duologue.agents.ppo import EpisodeBuffer
 from duologue.envs import DialogueEnv, Episode, Transition
 from duologue.inference import ConfigError
 from duologue.plugins import Reward, Score

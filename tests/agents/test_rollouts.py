@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from duologue.agents import Collector
-from duologue.agents.rollouts import TooManyFailures
-from duologue.inference import EndpointRefused
+from duologue.inference import EndpointRefused, TooManyFailures
 
 
 def first(observations, noise):

@@ -5,8 +5,8 @@ from zlib import crc32
 import pytest
 
 from duologue.envs import Scenario
-from duologue.envs.dialogue import EpisodeFailed
 from duologue.envs.policies import ConstantPolicy, RandomPolicy
+from duologue.envs.transition import EpisodeFailed
 from duologue.evaluation.contestants import (
     BASELINE_DRAW,
     OracleContestant,

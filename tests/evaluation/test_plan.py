@@ -10,7 +10,8 @@ from duologue.agents.train import build_task
 from duologue.envs import Scenario
 from duologue.evaluation.evaluate import check, train_and_evaluate
 from duologue.evaluation.judging import Referee
-from duologue.evaluation.plan import Planner, branches, make_plan, show_plan
+from duologue.evaluation.plan import make_plan, show_plan
+from duologue.evaluation.planner import Planner, branches
 from duologue.inference import Endpoint, InferenceClient, Price, Sampling
 
 

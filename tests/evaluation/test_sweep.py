@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from duologue.evaluation.sweep import Mean, effects, leaderboard, read_sweep
+from duologue.evaluation.sweep import Mean, effects, leaderboard
+from duologue.evaluation.sweep_folder import read_sweep
 from duologue.evaluation.sweep_report import run, write_sweep_report
 from duologue.inference import ConfigError
 from duologue.plugins.job import JobRecord

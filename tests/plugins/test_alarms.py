@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from duologue.plugins.alarms import describe_replies, find_alarms, trend, variance_shares
+from duologue.plugins.alarms import find_alarms, trend
 from duologue.plugins.lifecycle import RolloutStats
+from duologue.plugins.rollout_figures import describe_replies, variance_shares
 
 RISING = [0.1 * i for i in range(12)]
 FLAT = [0.5, 0.52, 0.49, 0.51, 0.5, 0.48, 0.51, 0.5, 0.49, 0.52, 0.5, 0.49]

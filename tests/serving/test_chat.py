@@ -41,6 +41,15 @@ def test_directives_and_commands(talk, server):
     assert out.count("/quit or Ctrl-D") == 2
 
 
+def test_a_route_asks_the_model_that_was_chosen(talk, server):
+    models = {"small": {"model": "small-model"}, "large": {"model": "large-model"}}
+    out = talk({"name": "route", "models": models}, "One.\n", compare=True)
+    asked = {body["model"] for body in server.requests}
+    assert len(server.requests) == 2
+    assert len(asked & {"small-model", "large-model"}) == 1
+    assert "plain model: " in out
+
+
 def test_a_call_that_fails_ends_nothing_and_leaves_no_trace(talk, server):
     answer = server.answer
     server.answer = lambda body: (500, {}) if "Bad." in str(body["messages"][-1]) else answer(body)

@@ -6,7 +6,7 @@ import pytest
 
 from duologue.agents import DialoguePPO, DialogueVecEnv
 from duologue.envs import DialogueEnv, Scenario, make_interface
-from duologue.evaluation.plan import dearest
+from duologue.evaluation.planner import dearest
 from duologue.inference import ConfigError, Endpoint, Price
 
 MODELS = {"small": {}, "large": {"model": "large", "price": {"per_request_usd": 0.01}}}

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 import duologue.envs  # noqa: F401  (registers the environment)
 from duologue.agents import DialogueVecEnv
-from duologue.agents.train import build_agent
+from duologue.agents.agent import build_agent
 from duologue.envs import DialogueEnv, make_interface
 from duologue.envs.vector import DialogueVectorEnv
 from duologue.inference import Completion, ConfigError
