@@ -74,14 +74,12 @@ def _print_overrides(name: str, words: Sequence[str]) -> None:
 
     from .composed import run_composed
 
-    group, at, package = words[-1].partition(
-        "@"
-    )  # which Hydra does not complete: `judge@judges.rules=ru` as `judge=ru`
+    # Hydra does not complete `group@package=`: `judge@judges.rules=ru` is completed as `judge=ru`
+    group, at, package = words[-1].partition("@")
     place = package.partition("=")[0]
     last = f"{group}={package.partition('=')[2]}" if at and "=" in package else words[-1]
-    os.environ["COMP_LINE"] = " ".join(
-        ["duologue", *words[:-1], last]
-    )  # as if the command were an application of Hydra's
+    # as if the command were an application of Hydra's
+    os.environ["COMP_LINE"] = " ".join(["duologue", *words[:-1], last])
     os.environ.pop("COMP_POINT", None)
     said = StringIO()
     with redirect_stdout(said):

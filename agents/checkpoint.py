@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .ppo import DialoguePPO
 
 VERSION = 1
+_TENSORS = ("torch", "cuda")
+"""The random states that are tensors."""
+
 _NONE: Mapping[str, th.Tensor] = MappingProxyType({})
 
 
@@ -83,9 +86,6 @@ def read_checkpoint(agent: DialoguePPO, path: Path) -> dict[str, Any]:
             f"{path} cannot be used: {reason}. Remove it to train from the beginning: the answers are in the cassette"
         ) from error
     return {**plain["notes"], "kept": kept} if kept else dict(plain["notes"])
-
-
-_TENSORS = ("torch", "cuda")
 
 
 def _on_cpu(value: Any) -> Any:

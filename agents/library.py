@@ -37,6 +37,7 @@ LIBRARY: Mapping[str, _Offer] = {
 """Name to what it is. A recurrent policy remembers, and a served one knows only its request's messages: so it has no bundle."""
 
 _OWN = ("policy", "env", "seed", "_init_setup_model")
+_TOLD_EVERY = 100  # episodes
 
 
 class LibraryAgent:
@@ -59,7 +60,7 @@ class LibraryAgent:
             algorithm: type[BaseAlgorithm] = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"`agent={name}` needs the package `{error.name}`: pip install 'duologue[train]'"
+                f"`agent={name}` needs the package `{error.name}`: run `pip install 'duologue[train]'`"
             ) from error
         self.steps, n_envs = _whole(values, "total_timesteps"), _whole(values, "n_envs")
         known = set(inspect.signature(algorithm).parameters) - {*_OWN}
@@ -123,6 +124,3 @@ def _whole(values: dict[str, Any], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"`agent.{name}` must be a whole number of at least 1, not {value!r}")
     return value
-
-
-_TOLD_EVERY = 100  # episodes

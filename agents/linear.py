@@ -12,6 +12,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from .scorer import SPREAD
 
+_TEMPERATURE = 0.1
+"""Of the softmax over expected returns; the mode, which counts, is the same at any."""
+
 
 class LinearPolicy(ActorCriticPolicy):
     """Ridge regressions of the return on what is seen; as a policy the softmax of what they expect.
@@ -106,6 +109,3 @@ class LinearPolicy(ActorCriticPolicy):
         for name in ("net_arch", "features_extractor_class", "features_extractor_kwargs"):
             data.pop(name, None)
         return data | {"ridge": self._ridge}
-
-
-_TEMPERATURE = 0.1

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ..envs.task import Task
 from ..inference.progress import ProgressLine
+from ..plugins.progress import PROGRESS, STEP
 from ..plugins.run_folder import Run
 from .bandits import Tell
 
@@ -47,10 +48,10 @@ def learn_plainly(agent: Learner, steps: int, run: Run, task: Task) -> None:
     try:
         with (
             ProgressLine("training", steps, task.client.meter) as line,
-            (run.folder / "progress.csv").open("w", newline="") as file,
+            (run.folder / PROGRESS).open("w", newline="") as file,
         ):
             rows = csv.writer(file)
-            rows.writerow(["time/total_timesteps", "rollout/ep_rew_mean"])
+            rows.writerow([STEP, "rollout/ep_rew_mean"])
 
             def tell(turns: int, reward: float) -> None:
                 rows.writerow([turns, reward])

@@ -54,4 +54,4 @@ class TorchPolicy:
     def _distribution(self, observation: Observation) -> Any:
         device = self.network.device  # it looks through all parameters
         batch = {name: th.as_tensor(rows[None], device=device) for name, rows in observation.items()}
-        return self.network.get_distribution(batch)  # type: ignore[operator]  # every class in `bundle.NETWORKS` has it
+        return self.network.get_distribution(batch)  # type: ignore[operator]  # every class in `NETWORKS` has it

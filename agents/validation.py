@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from ..envs.policies import Policy
+from ..plugins.progress import STEP
 from .policies import TorchPolicy
 
 Keep = Literal["best", "last"]
@@ -101,7 +102,7 @@ class Validation(BaseCallback):
         if self.best is not before:
             self.weights = {name: value.detach().cpu().clone() for name, value in policy.state_dict().items()}
         figures = {f"validation/{name}": row[name] for name in ("win_rate", "low", "high") if row[name] is not None}
-        written = {"time/total_timesteps": self.num_timesteps, **figures}
-        apart: dict[str, tuple[str, ...]] = {"time/total_timesteps": ("tensorboard",)}
+        written = {STEP: self.num_timesteps, **figures}
+        apart: dict[str, tuple[str, ...]] = {STEP: ("tensorboard",)}
         for output in self.logger.output_formats:  # apart from the logger's own row, which a rollout is still to fill
             output.write(written, {name: apart.get(name, ()) for name in written}, self.num_timesteps)

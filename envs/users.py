@@ -18,7 +18,8 @@ class User(Protocol):
 
     One that asks nobody may have an attribute ``immediate = True``: it is then asked before the judges instead of beside them.
     One that asks an endpoint should have ``requests_per_turn``, so that `duologue plan` counts it. One that knows beforehand
-    how many turns of the assistant it takes at most may have a method ``most_turns(scenario)``; else ``env.max_turns`` is the bound.
+    how many turns of the assistant it takes at most may have a method ``most_turns(scenario)``; else ``env.max_turns`` is the
+    bound.
     """
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:

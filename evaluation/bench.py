@@ -80,7 +80,7 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     seeds = range(config["seed"], config["seed"] + settings.seeds)
     learnt = {
-        f"{agent['name']}": [_train(config, agent, seed, folder) for seed in seeds]
+        str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
         for agent in (config["agent"], config.get("rival"))
         if agent and agent.get("name")
     }

@@ -70,7 +70,9 @@ def mt_bench(records: Sequence[Record], folder: Path) -> None:
 
 
 def arena_hard(records: Sequence[Record], folder: Path) -> None:
-    """Writes ``question.jsonl``, ``model_answer/<model>.jsonl`` and ``model_judgment/<judge>/<model>.jsonl`` as version 2 has them.
+    """Writes the files of version 2.
+
+    These are ``question.jsonl``, ``model_answer/<model>.jsonl`` and ``model_judgment/<judge>/<model>.jsonl``.
 
     Raises:
         ConfigError: If a dialogue has several turns.
@@ -129,9 +131,8 @@ def _questions_and_answers(
 ) -> None:
     questions: dict[str, dict[str, Any]] = {}
     answers: dict[str, dict[str, dict[str, Any]]] = {}
-    for record in sorted(
-        _answered(records), key=lambda record: -len(record["messages"])
-    ):  # later turns hold earlier ones
+    # the longest first: later turns hold earlier ones
+    for record in sorted(_answered(records), key=lambda record: -len(record["messages"])):
         key, user = record["scenario"], _user_turns(record)
         own = {"uid": key} if "prompt" in question(user) else {"question_id": key}
         questions.setdefault(key, {**own, "category": "duologue", **question(user)})

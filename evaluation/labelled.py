@@ -1,8 +1,8 @@
 """Labelled data by which a judge is measured: pairs of which one is better, or replies with a score.
 
-One JSON object a line. A pair: ``prompt`` or ``messages``, ``first``, ``second``, ``label`` (``first``, ``second``, ``tie``; also 1,
-2, A, B). A score: ``prompt`` or ``messages``, ``reply``, ``score``. Optional: ``id``, ``reference``, and whose replies they are:
-``first_model`` and ``second_model``, or ``model``.
+One JSON object a line. A pair: ``prompt`` or ``messages``, ``first``, ``second``, ``label`` (``first``, ``second``, ``tie``;
+also 1, 2, A, B). A score: ``prompt`` or ``messages``, ``reply``, ``score``. Optional: ``id``, ``reference``, and whose
+replies they are: ``first_model`` and ``second_model``, or ``model``.
 """
 
 from __future__ import annotations

@@ -90,9 +90,8 @@ def _row(contestant: str, baseline: str, judge: str, records: Sequence[Record]) 
     decided = [record for record in records if not record["failure"]]
     scores, prompts = [score(record) for record in decided], [record["scenario"] for record in decided]
     failures = len(records) - len(decided)
-    ordered = [
-        record for record in decided if record["scores"] is None and len(record["orders"]) > 1
-    ]  # by a judge that compares
+    # by a judge that compares
+    ordered = [record for record in decided if record["scores"] is None and len(record["orders"]) > 1]
     own = [record["scenario"] for record in ordered]
     shown = [first_place(record["orders"]) for record in ordered]
     return Row(

@@ -1,8 +1,8 @@
 """Win rates as if both sides wrote replies of one length, or of one style: the generalised linear model of AlpacaEval 2.
 
-logit P(contestant wins) = θ + φ·tanh(Δ) + ψ·d, with Δ = (baseline's length - contestant's) / the standard deviation of that
-difference, and d the prompt's difficulty where it is known (Dubois et al. 2024, arXiv 2404.04475). The length-controlled rate
-is the mean of sigmoid(θ + ψ·d). Further differences of style enter as Δ does. Fitted with an L1 penalty whose strength
+logit P(contestant wins) = θ + φ·tanh(Δ) + ψ·d, with Δ = (baseline's length - contestant's) / the standard deviation of
+that difference, and d the prompt's difficulty where it is known (Dubois et al. 2024, arXiv 2404.04475). The length-controlled
+rate is the mean of sigmoid(θ + ψ·d). Further differences of style enter as Δ does. Fitted with an L1 penalty whose strength
 cross-validation chooses.
 """
 

@@ -48,8 +48,8 @@ class Made:
 
     Attributes:
         pairs: In the order of the records.
-        left_out: ``failed``: candidates, or matches, without a score; ``close``: turns, or matches, without two replies that are far
-            enough apart; ``parted``: matches whose dialogues were not the same before the last reply.
+        left_out: ``failed``: candidates, or matches, without a score; ``close``: turns, or matches, without two replies that
+            are far enough apart; ``parted``: matches whose dialogues were not the same before the last reply.
     """
 
     pairs: list[Pair]
@@ -145,7 +145,8 @@ def pairs_of_run(folder: Path, options: PairOptions) -> Made:
     if (folder / "matches.jsonl").exists():
         return pairs_of_matches(read_matches(folder / "matches.jsonl"), options)
     raise ConfigError(
-        f"{folder} holds neither {CANDIDATES} nor matches.jsonl: give the folder of `duologue pairs`, of an evaluation or of a comparison"
+        f"{folder} holds neither {CANDIDATES} nor matches.jsonl: give the folder of `duologue pairs`, of an evaluation or of "
+        "a comparison"
     )
 
 

@@ -26,9 +26,9 @@ from ..envs.policies import constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..envs.users import most_turns
-from ..inference.archive import Lengths, lengths
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, Price, endpoints_from_settings
+from ..inference.lengths import Lengths, lengths
 from .contestants import KINDS
 from .judging import Referee
 

@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+_TITLES = {"rollout/ep_rew_mean": "reward per episode", "validation/win_rate": "win rate in validation"}
+
 
 def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, Any]]:
     """The curves as points of SVG lines: reward, win rate in validation, and every judge's raw score.
@@ -35,6 +37,3 @@ def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, An
         ends = {"first": values[0], "last": values[-1], "low": low, "high": high}
         found.append({"title": title, "points": " ".join(points), "width": width, "height": height, **ends})
     return found
-
-
-_TITLES = {"rollout/ep_rew_mean": "reward per episode", "validation/win_rate": "win rate in validation"}

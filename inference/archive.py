@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,20 +67,6 @@ class Stats:
         return {**asdict(self), "answers": self.answers}
 
 
-class Lengths(NamedTuple):
-    """How long one endpoint's requests and answers are.
-
-    Attributes:
-        answers: How many were looked at; 0 if the figures are assumed.
-        tokens_per_byte: Prompt tokens for a byte of the messages' contents.
-        completion_tokens: Mean tokens of an answer.
-    """
-
-    answers: int
-    tokens_per_byte: float
-    completion_tokens: float
-
-
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -105,7 +90,9 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     created: float
 
 
-class _Row(NamedTuple):
+class PackedRow(NamedTuple):
+    """One answer as it is stored; see `packing`."""
+
     key: bytes
     request: bytes
     body: bytes
@@ -121,10 +108,10 @@ def stats(path: Path) -> Stats:
         CassetteError: If it cannot be read.
     """
     found: dict[tuple[str, str], Shelf] = {}
-    with _opened(path) as connection:
+    with opened(path) as connection:
         files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
         result = Stats(str(path), sum(file.stat().st_size for file in files if file.exists()))
-        for row in _rows(connection):
+        for row in rows(connection):
             try:
                 request = msgspec.json.decode(unpack(row.request), type=_Request)
                 usage = msgspec.json.decode(unpack(row.body), type=_Answer).usage
@@ -143,45 +130,6 @@ def stats(path: Path) -> Stats:
     return result
 
 
-class _Contents(msgspec.Struct):
-    messages: list[dict[str, Any]] = []
-
-
-class _Asked(msgspec.Struct):
-    endpoint: str = ""
-    body: _Contents = msgspec.field(default_factory=_Contents)
-
-
-def lengths(path: Path, endpoint: str, most: int = 300) -> Lengths | None:
-    """Measures an endpoint's lengths on some of its answers.
-
-    Args:
-        path: The cassette.
-        endpoint: As `Endpoint.identity` says it.
-        most: Answers that are looked at.
-
-    Returns:
-        The lengths; None if there is no cassette or no answer whose tokens were counted.
-    """
-    if not path.is_file():
-        return None
-    answers = size = prompt = completion = 0
-    with _opened(path) as connection:
-        for row in islice(_rows(connection), 20 * most):
-            try:
-                asked = msgspec.json.decode(unpack(row.request), type=_Asked)
-                usage = msgspec.json.decode(unpack(row.body), type=_Answer).usage
-            except (zlib.error, msgspec.MsgspecError):
-                continue
-            if asked.endpoint == endpoint and asked.body.messages and usage is not None and usage.prompt_tokens:
-                size += sum(len(str(message.get("content")).encode()) for message in asked.body.messages)
-                answers, prompt = answers + 1, prompt + usage.prompt_tokens
-                completion += usage.completion_tokens
-            if answers == most:
-                break
-    return Lengths(answers, prompt / max(size, 1), completion / answers) if answers else None
-
-
 def export(path: Path, to: Path) -> int:
     """Writes every readable answer as one line of JSON; the file is there when it is complete.
 
@@ -195,8 +143,8 @@ def export(path: Path, to: Path) -> int:
     half = to.with_name(to.name + ".partial")
     count = 0
     try:
-        with _opened(path) as connection, half.open("wb") as file:
-            for row in _rows(connection):
+        with opened(path) as connection, half.open("wb") as file:
+            for row in rows(connection):
                 try:
                     request, body = unpack(row.request).decode(), unpack(row.body).decode()
                 except (zlib.error, UnicodeDecodeError):
@@ -224,7 +172,7 @@ def import_(path: Path, source: Path) -> tuple[int, int]:
     """
     with closing(Cassette(path)) as cassette:
         len(cassette)  # makes the file if there is none
-    with _opened(path) as connection, connection:
+    with opened(path) as connection, connection:
         before, lines = connection.total_changes, 0
         for line in _lines(source):
             lines += 1
@@ -255,8 +203,8 @@ def prune(
     """
     limit = None if older_than_days is None else time.time() - 86_400 * older_than_days
     keys = []
-    with _opened(path) as connection:
-        for row in _rows(connection):
+    with opened(path) as connection:
+        for row in rows(connection):
             try:
                 request = msgspec.json.decode(unpack(row.request), type=_Request)
                 unpack(row.body)
@@ -275,7 +223,13 @@ def prune(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to the file of a cassette.
+
+    Raises:
+        ConfigError: If there is no such file.
+        CassetteError: If it cannot be used.
+    """
     if not path.is_file():
         raise ConfigError(f"there is no cassette at {path}: give its place by `path=…`")
     try:
@@ -285,8 +239,9 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise broken(path, "used", error) from error
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[_Row]:
-    return map(_Row._make, connection.execute("SELECT key, request, body, latency_s, created FROM answers"))
+def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:
+    """Every answer, packed as it is stored."""
+    return map(PackedRow._make, connection.execute("SELECT key, request, body, latency_s, created FROM answers"))
 
 
 def _lines(source: Path) -> Iterator[_Line]:

@@ -10,10 +10,10 @@ import time
 from email.utils import parsedate_to_datetime
 
 import httpx2
-import msgspec
 
 from .bounds import Bounds, Halt
 from .budget import Account
+from .counted import Counted, read_usage
 from .errors import BudgetSpent, CallFailed
 from .gate import Gate, Place
 from .wire import Answer
@@ -212,33 +212,6 @@ def retry_after(answer: Answer, now: float) -> float | None:
             if scale == 1.0:
                 return _until(value, now)
     return None
-
-
-class Counted(msgspec.Struct, gc=False):
-    """What a server says that it counted for one request; None where it does not say."""
-
-    total_tokens: int | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.total_tokens is None and self.prompt_tokens is not None:
-            self.total_tokens = self.prompt_tokens + (self.completion_tokens or 0)
-
-
-class _Billed(msgspec.Struct, gc=False):
-    usage: Counted | None = None
-
-
-_BILLED = msgspec.json.Decoder(_Billed)
-
-
-def read_usage(body: bytes) -> Counted | None:
-    """The tokens that a server says it counted; None if it does not say."""
-    try:
-        return _BILLED.decode(body).usage
-    except msgspec.MsgspecError:
-        return None
 
 
 def _until(date: str, now: float) -> float | None:

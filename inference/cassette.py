@@ -1,7 +1,8 @@
 """A content-addressed store of every request and its answer: what was paid for once is never paid for again.
 
-Append-only, safe for many processes: a SQLite file on one machine, a PostgreSQL database for several. An answer counts as kept once its commit has returned, and
-`Cassette.keep` returns no sooner, so a process killed at any point loses nothing that its caller had seen.
+Append-only, safe for many processes: a SQLite file on one machine, a PostgreSQL database for several. An answer counts as
+kept once its commit has returned, and `Cassette.keep` returns no sooner, so a process killed at any point loses nothing that
+its caller had seen.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ Mode = Literal["record", "replay", "off"]
 
 KEY_VERSION = 1
 """Raised when the meaning of a key changes, so that old answers are not taken for new ones."""
+
+DEFAULT_PLACE = ".cache/cassette.sqlite"
+"""Where answers are kept if nothing else is said."""
 
 _GATHER_S = 0.004
 """Where answers come thick, so long is waited for more that can share a commit and the way to the writer's thread."""
@@ -87,7 +91,7 @@ class Cassette:
         ConfigError: If ``mode`` is unknown.
     """
 
-    def __init__(self, path: str | Path = ".cache/cassette.sqlite", mode: Mode = "record") -> None:
+    def __init__(self, path: str | Path = DEFAULT_PLACE, mode: Mode = "record") -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"`inference.cassette.mode` must be one of {', '.join(get_args(Mode))}, not `{mode}`")
         self.mode: Mode = mode

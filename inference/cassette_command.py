@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from json import dumps
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from . import archive
+from .cassette import DEFAULT_PLACE
 from .errors import ConfigError, near_miss
 from .options import read_arguments
 from .settings import construct
 
-DEFAULT = ".cache/cassette.sqlite"
 
-
-def stats(path: str = DEFAULT, json: bool = False) -> None:
+def stats(path: str = DEFAULT_PLACE, json: bool = False) -> None:
     """How many answers there are, of whom, and how long they are."""
     found = archive.stats(Path(path))
     console = Console()
     if json:
-        console.print_json(_json(found.summary()))
+        console.print_json(dumps(found.summary()))
         return
     table = Table("endpoint", "asked for", "answers", "kB", "prompt tokens", "completion tokens", "from", "to")
     for shelf in found.shelves:
@@ -49,20 +47,20 @@ def stats(path: str = DEFAULT, json: bool = False) -> None:
     )
 
 
-def export(to: str, path: str = DEFAULT) -> None:
+def export(to: str, path: str = DEFAULT_PLACE) -> None:
     """Writes all answers as lines of JSON, for another machine or for reading."""
     count = archive.export(Path(path), Path(to))
     _say(f"{count:,} answers written to {to}")
 
 
-def import_(source: str, path: str = DEFAULT) -> None:
+def import_(source: str, path: str = DEFAULT_PLACE) -> None:
     """Adds the answers of an export."""
     added, lines = archive.import_(Path(path), Path(source))
     _say(f"{added:,} of {lines:,} answers added to {path}; the others were there")
 
 
 def prune(
-    path: str = DEFAULT, endpoint: str | None = None, older_than_days: float | None = None, yes: bool = False
+    path: str = DEFAULT_PLACE, endpoint: str | None = None, older_than_days: float | None = None, yes: bool = False
 ) -> None:
     """Removes answers for good; without ``yes=true`` it only counts them."""
     count = archive.prune(Path(path), endpoint=endpoint, older_than_days=older_than_days, dry_run=not yes)
@@ -102,10 +100,6 @@ def run(arguments: Sequence[str]) -> None:
     if words:
         raise ConfigError(f"`{words[0]}` cannot be read: write name=value")
     construct(ACTIONS[name], values, f"cassette {name}")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value)
 
 
 def _say(text: str) -> None:

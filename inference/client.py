@@ -21,11 +21,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .attempt import read_usage
 from .bounds import Bounds
 from .budget import Amount, Budget
-from .cassette import Cassette
+from .cassette import DEFAULT_PLACE, Cassette
 from .completion import Completion, Message, read_completion, read_embeddings
+from .counted import read_usage
 from .endpoint import Endpoint, Sampling
 from .errors import InferenceError, RunStopped, Unreadable
 from .ledger import Ledger
@@ -33,6 +33,7 @@ from .loop import LoopThread, T
 from .meter import Meter
 from .retries import RetryBudget
 from .settings import construct
+from .single_flights import SingleFlights
 from .transport import Transport
 
 R = TypeVar("R")
@@ -70,7 +71,7 @@ class InferenceClient:
         self.bounds = Bounds(budget, retries or RetryBudget())
         self._transport = Transport(self.bounds)
         self._closed = False
-        self._under_way: dict[bytes, asyncio.Future[tuple[bytes, float]]] = {}
+        self._flights = SingleFlights(self.cassette)
 
     _shared: dict[int, InferenceClient] = {}  # noqa: RUF012  (by process id, so that a fork gets its own)
 
@@ -92,7 +93,7 @@ class InferenceClient:
         """The process's client for callers that bring none; it records in ``.cache/cassette.sqlite``."""
         pid = os.getpid()
         if pid not in cls._shared:
-            path = Path(os.environ.get("DUOLOGUE_CASSETTE", ".cache/cassette.sqlite"))
+            path = Path(os.environ.get("DUOLOGUE_CASSETTE", DEFAULT_PLACE))
             cls._shared[pid] = cls(Cassette(path))
             atexit.register(cls._shared[pid].close)
         return cls._shared[pid]
@@ -274,7 +275,7 @@ class InferenceClient:
                 return (await fetch())[2]
             identity = {"endpoint": endpoint.identity, "path": path, "body": msgspec.Raw(content)}
             key, canonical = self.cassette.key({**identity, "sample_index": sample_index})
-            return await self._once(key, canonical, read, fetch)
+            return await self._flights.answer(key, canonical, read, fetch)
         except InferenceError:
             self.meter.count_failed(role)
             raise
@@ -305,38 +306,6 @@ class InferenceClient:
                     raise
                 await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
                 attempt += 1
-
-    async def _once(
-        self,
-        key: bytes,
-        canonical: bytes,
-        read: Callable[[bytes, float, bool], R],
-        fetch: Callable[[], Coroutine[Any, Any, tuple[bytes, float, R]]],
-    ) -> R:
-        """Finds the answer in the cassette, or waits for the same request under way, or asks and keeps the answer."""
-        while (shared := self._under_way.get(key)) is not None:
-            await asyncio.wait([shared])
-            if not shared.cancelled():  # else whoever asked went away, and we ask ourselves
-                return read(*shared.result(), True)
-        if (found := self.cassette.find(key)) is not None:
-            return read(found.body, found.latency_s, True)
-        promise = self._under_way[key] = asyncio.get_running_loop().create_future()
-        try:
-            raw, latency_s, answer = await fetch()
-            if (first := await self.cassette.keep(key, canonical, raw, latency_s)) is not None:
-                raw, latency_s = first  # another process was quicker, and a later run must meet what this one did
-                answer = read(raw, latency_s, False)
-        except Exception as error:
-            promise.set_exception(error)
-            promise.exception()  # marks it as seen: nobody may be waiting
-            raise
-        except BaseException:
-            promise.cancel()
-            raise
-        finally:
-            del self._under_way[key]
-        promise.set_result((raw, latency_s))
-        return answer
 
 
 def _counted(raw: bytes) -> int:

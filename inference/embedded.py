@@ -1,7 +1,8 @@
 """The embedded model: SmolLM2 on llama.cpp's own server, as one more OpenAI-compatible endpoint on this machine.
 
-Address ``embedded://smollm2``; names of rule-played models are known too, see `inference.scripted`. The servers are child processes on free loopback ports, started at the first request
-and stopped with this process, also when it is killed: each child ends when its standard input closes.
+Address ``embedded://smollm2``; names of rule-played models are known too, see `inference.scripted`. The servers are child
+processes on free loopback ports, started at the first request and stopped with this process, also when it is killed: each
+child ends when its standard input closes.
 """
 
 from __future__ import annotations

@@ -47,9 +47,8 @@ class MiniLMEncoder(Encoder):
             alike = [i for i, own in enumerate(widths) if own == width]
             for start in range(0, len(alike), self.batch_size):
                 batch = alike[start : start + self.batch_size]
-                tokens = torch.zeros(
-                    (2, len(batch), width), dtype=torch.long
-                )  # the padding's id is 0, and so is its mask
+                # ids and mask; the padding's id is 0, and so is its mask
+                tokens = torch.zeros((2, len(batch), width), dtype=torch.long)
                 for row, i in enumerate(batch):
                     tokens[0, row, : len(encoded[i])] = torch.tensor(encoded[i])
                     tokens[1, row, : len(encoded[i])] = 1

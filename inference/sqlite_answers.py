@@ -56,9 +56,8 @@ class SQLiteAnswers:
         try:
             with self._writing as connection, connection:
                 before = connection.total_changes
-                for start in range(
-                    0, len(rows), _ROWS
-                ):  # one statement for many: each gives the interpreter's lock away
+                # one statement for many: each gives the interpreter's lock away
+                for start in range(0, len(rows), _ROWS):
                     some = rows[start : start + _ROWS]
                     values = ", ".join(["(?, ?, ?, ?, ?)"] * len(some))
                     sent = [value for row in some for value in row]

@@ -5,11 +5,11 @@ A judge that says `concurrent = True` gets every turn alone and at once instead,
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..inference.batches import Batches
 from ..inference.errors import CallFailed, DuologueError
 from .judge import Judge, PairwiseJudge
 from .verdict import POINTS, Abstain, Failure, Preference, Score, Turn, Verdict
@@ -35,10 +35,8 @@ class Bench:
             )
         self.name = name
         self.judge = judge
-        self._batch_size = batch_size
         self._retries = retries
-        self._waiting: list[tuple[Turn, asyncio.Future[Verdict]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._batches: Batches[Turn, Verdict] = Batches(self._judge, batch_size)
         self._concurrent = bool(getattr(judge, "concurrent", False))
 
     async def score(self, turn: Turn) -> Verdict:
@@ -49,34 +47,7 @@ class Bench:
         """
         if self._concurrent:
             return (await self._judge([turn]))[0]
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, future))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return await future
-
-    async def _work(self) -> None:
-        await asyncio.sleep(0)  # whoever is ready now shares the first batch
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
-            batch = [(turn, future) for turn, future in batch if not future.done()]
-            if not batch:
-                continue
-            try:
-                verdicts = await self._judge([turn for turn, _ in batch])
-            except BaseException as error:  # every waiter must learn of it, and nobody else will tell them
-                if not isinstance(error, Exception):
-                    for _, future in [*batch, *self._waiting]:
-                        future.cancel()
-                    self._waiting = []
-                    raise
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), verdict in zip(batch, verdicts, strict=True):
-                if not future.done():
-                    future.set_result(verdict)
+        return await self._batches.ask(turn)
 
     async def _judge(self, turns: Sequence[Turn]) -> list[Verdict]:
         verdicts = await self._attempt(turns)

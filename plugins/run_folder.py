@@ -40,8 +40,9 @@ _PACKAGES = (
 class Run:
     """A run folder that is complete or not there.
 
-    Inside the ``with`` block results go to `folder` and to `summary`; ``summary.json`` says ``running`` meanwhile. If the block ends because the user's
-    configuration cannot work, and `keep` was not called, the folder is removed again, unless it held something before.
+    Inside the ``with`` block results go to `folder` and to `summary`; ``summary.json`` says ``running`` meanwhile. If the
+    block ends because the user's configuration cannot work, and `keep` was not called, the folder is removed again, unless
+    it held something before.
 
     Args:
         command: The command's name.

@@ -70,9 +70,8 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
         tokenizer.pad_token = tokenizer.eos_token
     model.name_or_path = ORIGINS.get(name.removeprefix(EMBEDDED), str(source))  # adapters name it as their base
     place = chosen_device(device)
-    if (
-        place == "cpu"
-    ):  # torch's threads spin while they wait for each other: with one for each core, all suffer from whatever else runs
+    # torch's threads spin while they wait for each other: with one for each core, all suffer from whatever else runs
+    if place == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         th.set_num_threads(max(1, min(th.get_num_threads(), cores - 1)))
     return LocalModel(name, model.to(place), tokenizer)

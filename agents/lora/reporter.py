@@ -18,6 +18,7 @@ from ...inference.progress import ProgressLine
 from ...plugins.alarms import describe_replies, find_alarms, variance_shares
 from ...plugins.lifecycle import RolloutStats
 from ...plugins.manager import plugins
+from ...plugins.progress import STEP
 from ...plugins.reward import Reward
 from ...plugins.run_folder import Run
 from ..curves import open_curves
@@ -101,7 +102,7 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         for name, value in row.items():
             if math.isfinite(value):
                 self._curves.record(f"train/{name}", value)
-        self._curves.record("time/total_timesteps", self._turns or state.global_step)
+        self._curves.record(STEP, self._turns or state.global_step)
         self._curves.dump(self._turns or state.global_step)
         if self._line is not None:
             mean = self.history[-1].mean_reward if self.history else None

@@ -149,7 +149,9 @@ class _Tokens:
 
 
 def between_turns(writer: LocalWriter, said: Message) -> list[int]:
-    """What the chat template puts between two turns of the model: the token that ends one, the user's message, the next one's beginning.
+    """What the chat template puts between two turns of the model.
+
+    That is the token that ends one, the user's message, and the next one's beginning.
 
     Raises:
         ConfigError: If the template ends turns by no token that the model knows as an end.
@@ -162,6 +164,6 @@ def between_turns(writer: LocalWriter, said: Message) -> list[int]:
         if whole[: last + 1] == list(ended[: last + 1]):
             return whole[last:]
     raise ConfigError(
-        f"the chat template of `{writer.local.name}` does not end a turn by one of the model's end tokens, so dialogues of several "
-        "turns cannot be told from one: set `env.max_turns=1`, or choose another model"
+        f"the chat template of `{writer.local.name}` does not end a turn by one of the model's end tokens, so dialogues of "
+        "several turns cannot be told from one: set `env.max_turns=1`, or choose another model"
     )

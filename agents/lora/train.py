@@ -99,7 +99,11 @@ def _figure(value: float | None) -> str:
 
 
 def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
-    """Raises ConfigError: If a name is unknown or a value is refused."""
+    """The parts of a training by rewards.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is refused.
+    """
     from trl import GRPOConfig
 
     own, settings = read_settings(config["agent"])
@@ -132,7 +136,11 @@ def _grpo(config: Mapping[str, Any], client: InferenceClient) -> Parts:
 
 
 def _dpo(config: Mapping[str, Any]) -> Parts:
-    """Raises ConfigError: If a name is unknown, a value is refused, or the pairs cannot be read."""
+    """The parts of a training on preference pairs.
+
+    Raises:
+        ConfigError: If a name is unknown, a value is refused, or the pairs cannot be read.
+    """
     from trl import DPOConfig
 
     own, settings = read_settings(config["agent"])

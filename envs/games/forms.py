@@ -1,4 +1,6 @@
-"""`forms`: single requests whose wording says what form a good answer has: brief, with a reason, an example, a question, or warm.
+"""`forms`: single requests whose wording says what form a good answer has.
+
+It is brief, has a reason, an example or a question, or is warm.
 
 The rule-played side of the task `assistant`: what a policy can learn there is to hear how somebody wants to be answered.
 """
@@ -40,14 +42,6 @@ _ANSWERS = (
 )  # fmt: skip
 
 
-def _scenario(rng: random.Random, id: str, split: Split) -> Scenario:
-    form = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-    text = (
-        f"{rng.choice(_GREETINGS)} {rng.choice(_ASKS[form]).format(rng.choice(_TOPICS))} {rng.choice(_ASIDES)}".strip()
-    )
-    return Scenario(id, split, (text,), tags=("forms", form), hidden={"form": form})
-
-
 _GREETINGS = ("", "Hello.", "Good evening.", "Hi there.")
 _ASIDES = (
     "",
@@ -57,6 +51,14 @@ _ASIDES = (
     "I read about it today.",
     "Thank you!",
 )
+
+
+def _scenario(rng: random.Random, id: str, split: Split) -> Scenario:
+    form = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+    text = (
+        f"{rng.choice(_GREETINGS)} {rng.choice(_ASKS[form]).format(rng.choice(_TOPICS))} {rng.choice(_ASIDES)}".strip()
+    )
+    return Scenario(id, split, (text,), tags=("forms", form), hidden={"form": form})
 
 
 def _reply(hidden: Mapping[str, Any], messages: Sequence[Message]) -> str | None:

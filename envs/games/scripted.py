@@ -16,8 +16,8 @@ def scripted_answer(name: str) -> Callable[[Sequence[Message], int, str], str]:
         name: The game.
 
     Returns:
-        A function of the messages, a seed and a model's name. A directive at the end of the system prompt is followed; without one
-        the seed picks the move, so that candidates differ as those of a model do.
+        A function of the messages, a seed and a model's name. A directive at the end of the system prompt is followed;
+        without one the seed picks the move, so that candidates differ as those of a model do.
     """
     game = make_game(name)
     by_text = {text: number for number, text in enumerate(game.directives) if text}

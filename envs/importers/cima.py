@@ -1,6 +1,7 @@
 """CIMA: tutors of Italian and what they answered to a student (Stasaski, Kao and Hearst 2020), in its ``dataset.json``.
 
-Its exercises can be played as the game `tutoring`: their hidden facts and the first line of their system prompt are as that game reads them.
+Its exercises can be played as the game `tutoring`: their hidden facts and the first line of their system prompt are as that
+game reads them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def cima_draft(record: Mapping[str, Any]) -> Draft:
     """Makes a scenario of an exercise: the policy's model is the tutor, the user says the student's last turn.
 
     Args:
-        record: With ``past_convo``, in which tutor and student speak in turn, ``tutorResponses``, and the phrase's words in both languages.
+        record: With ``past_convo``, in which tutor and student speak in turn, ``tutorResponses``, and the phrase's words in
+            both languages.
 
     Raises:
         ValueError: If something is missing, or the student did not speak last.

@@ -1,9 +1,9 @@
 """CraigslistBargain (He, Chen, Balakrishnan and Liang 2018): listings and what buyer and seller hope for, in JSON.
 
-Three kinds of its files are read, each a list: dialogues (``scenario`` in each), scenarios (``kbs``), and the listings that both were made of.
-The dialogues' words are not used: what a seller said to another buyer answers nothing that a policy's model says. They can be
-played as the game `bargain`, whose hidden facts they have: the listed price is what the item is worth to the buyer, and the lowest one
-what the buyer hoped for, so that the game's outcome is the share of the hope that came true.
+Three kinds of its files are read, each a list: dialogues (``scenario`` in each), scenarios (``kbs``), and the listings that
+both were made of. The dialogues' words are not used: what a seller said to another buyer answers nothing that a policy's
+model says. They can be played as the game `bargain`, whose hidden facts they have: the listed price is what the item is worth
+to the buyer, and the lowest one what the buyer hoped for, so that the game's outcome is the share of the hope that came true.
 """
 
 from __future__ import annotations

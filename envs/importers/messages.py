@@ -15,8 +15,8 @@ def message_draft(record: Mapping[str, Any]) -> Draft:
     """Makes a scenario of a dialogue.
 
     Args:
-        record: With ``messages``, each with ``role`` and ``content`` (a text, or parts that are texts); or with ``data``, UltraChat's
-            list of texts that user and assistant say in turn.
+        record: With ``messages``, each with ``role`` and ``content`` (a text, or parts that are texts); or with ``data``,
+            UltraChat's list of texts that user and assistant say in turn.
 
     Raises:
         ValueError: If it is neither, or holds what cannot be played: tools, pictures.

@@ -17,6 +17,7 @@ from .strategy import DIRECTIVES, directed
 TEMPERATURES = (0.2, 0.7, 1.0, 1.3)
 TOP_PS = (0.5, 0.9, 1.0)
 MAX_TOKENS = (16, 40, 120)
+_RANGES = {"temperature": (0.0, 10.0), "top_p": (1e-6, 1.0), "max_tokens": (1, 1_000_000)}
 
 
 class Decode(ActionInterface):
@@ -119,6 +120,3 @@ class StrategyDecode(ActionInterface):
     def describe(self, action: Any) -> str:
         """The directive and the chosen values."""
         return f"{self.directives[int(action[0])] or 'no directive'} ({self._decode.describe(action[1:])})"
-
-
-_RANGES = {"temperature": (0.0, 10.0), "top_p": (1e-6, 1.0), "max_tokens": (1, 1_000_000)}

@@ -124,9 +124,8 @@ class Asker:
             logprobs_required=self._wanted["logprobs"] == "always",
             role="judge",
         )
-        if (
-            logprobs and not answer.logprobs and not self._warned
-        ):  # still asked for: a replay must meet the same requests
+        # they are still asked for: a replay must meet the same requests
+        if logprobs and not answer.logprobs and not self._warned:
             self._warned = True
             warnings.warn(
                 f"`{self._endpoint.model}` gives no logprobs: judges read its grades from the text alone. "

@@ -1,12 +1,14 @@
-"""Rubrics: what a judge model looks at, read from a YAML file.
+"""Rubrics: what a judge model looks at, read from a YAML file such as this one.
 
-scale: [1, 5]
-criteria:
-clear: It can be understood at the first reading.
-correct:
-text: Everything that the reply states is true.
-weight: 2
-levels: {1: the main statement is wrong, 5: nothing is wrong}
+    scale: [1, 5]
+    criteria:
+      clear: It can be understood at the first reading.
+      correct:
+        text: Everything that the reply states is true.
+        weight: 2
+        levels: {1: the main statement is wrong, 5: nothing is wrong}
+
+Without ``scale`` it is 1 to 5; a criterion that is a text alone has the weight 1.
 """
 
 from __future__ import annotations

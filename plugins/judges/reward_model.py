@@ -65,7 +65,7 @@ class LocalRewardModel:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
         except ImportError as error:
             raise ConfigError(
-                "the judge `reward_model` needs torch and transformers: `pip install 'duologue[local]'`"
+                "the judge `reward_model` needs torch and transformers: run `pip install 'duologue[local]'`"
             ) from error
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -113,13 +113,8 @@ class RemoteRewardModel:
     requests_per_turn = 1
 
     def __init__(self, context: JudgeContext, endpoint: Endpoint, via: Via, label: int, squash: bool) -> None:
-        self._client, self._endpoint, self._via, self._label, self._squash = (
-            context.client,
-            endpoint,
-            via,
-            label,
-            squash,
-        )
+        self._client, self._endpoint, self._via = context.client, endpoint, via
+        self._label, self._squash = label, squash
 
     async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
         """One verdict per turn; all are asked for at once."""

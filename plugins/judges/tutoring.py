@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from ..verdict import Abstain, Score, Turn
 
+_LEAST = 0.3
+"""The score of a lesson that was long, but in which the student got there."""
+
 
 class TutoringJudge:
     """What a lesson was worth, in [0, 1].
@@ -55,6 +58,3 @@ class TutoringJudge:
 def says(text: str, answer: str) -> bool:
     """Whether an answer stands in a text as words or a number of its own."""
     return bool(re.search(rf"(?<![\w.,]){re.escape(answer)}(?![\w]|[.,]\d)", text, re.IGNORECASE))
-
-
-_LEAST = 0.3

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from duologue.inference.attempt import Attempts, read_usage, retry_after
+from duologue.inference.attempt import Attempts, retry_after
 from duologue.inference.gate import Gate
 from duologue.inference.wire import Answer
 
@@ -66,19 +66,3 @@ def test_the_first_attempt_alone_is_bounded_by_the_deadline():
 def test_when_to_come_back(headers, expected):
     found = retry_after(answer(*headers), now=1_000_000.0)
     assert found == (None if expected is None else pytest.approx(expected))
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b'{"usage":{"total_tokens":12}}', 12),
-        (b'{"usage":{"prompt_tokens":5,"completion_tokens":2}}', 7),
-        (b'{"usage":{}}', None),
-        (b"{}", None),
-        (b'{"usage":null}', None),
-        (b"<html>", None),
-    ],
-)
-def test_what_was_counted(body, expected):
-    usage = read_usage(body)
-    assert (usage and usage.total_tokens) == expected
