@@ -10,11 +10,11 @@ from duologue.cli import main as duologue
 from duologue.inference.completion import Message
 
 SETTINGS = [
-    "agent.max_steps=3",
+    "agent.max_steps=2",
     "agent.num_generations=4",
     "agent.per_device_train_batch_size=4",
-    "agent.max_completion_length=20",
-    "agent.learning_rate=0.0001",
+    "agent.max_completion_length=12",
+    "agent.learning_rate=0.001",
     "agent.beta=0.0",
     "agent.save_strategy=no",
     "env.limit=8",
@@ -29,11 +29,11 @@ def main() -> None:
     """Trains as `duologue train agent=grpo` does, and prints both models' likeliest answers."""
     duologue(["train", "agent=grpo", *SETTINGS])
     asked: list[list[Message]] = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    greedy = {"temperature": 0.0, "max_completion_length": 24}
-    tuned, record = load_writer("runs/train/latest", decoding=greedy)
-    base, _ = load_writer(None, record["model"], decoding=greedy)
-    answers = (base.write(asked, [0] * 3), tuned.write(asked, [0] * 3))
-    for question, plain, own in zip(QUESTIONS, *answers, strict=True):
+    writer, _ = load_writer("runs/train/latest", decoding={"temperature": 0.0, "max_completion_length": 16})
+    tuned = writer.write(asked, [0] * 3)
+    with writer.local.model.disable_adapter():
+        base = writer.write(asked, [0] * 3)
+    for question, plain, own in zip(QUESTIONS, base, tuned, strict=True):
         print(f"{question}\n  without: {plain.text!r}\n  with:    {own.text!r}")
 
 

@@ -84,7 +84,7 @@ class ScriptedServer:
         host, port = runner.addresses[0][:2]
         return runner, f"http://{host}:{port}/v1"
 
-    async def _complete(self, request: web.Request) -> web.Response:
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         text = self._answer(body["messages"], int(body.get("seed") or 0), str(body.get("model")))
         most = body.get("max_tokens") or body.get("max_completion_tokens")
@@ -97,10 +97,36 @@ class ScriptedServer:
         asked = sum(len(m["content"].split()) for m in body["messages"])
         usage = {"prompt_tokens": asked, "completion_tokens": len(words), "total_tokens": asked + len(words)}
         answer = {"id": "scripted", "object": "chat.completion", "created": 0, "model": str(body.get("model"))}
+        if body.get("stream"):
+            with_usage = (body.get("stream_options") or {}).get("include_usage")
+            return await _streamed(request, answer, choice, usage if with_usage else None)
         return web.json_response({**answer, "choices": [choice], "usage": usage}, dumps=_dumps)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "rules", "object": "model"}]})
+
+
+async def _streamed(
+    request: web.Request, answer: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, int] | None
+) -> web.StreamResponse:
+    """The same answer as server-sent events, a word at a time."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    words = choice["message"]["content"].split(" ")
+    parts = [words[0], *(f" {word}" for word in words[1:])]
+    deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}, *({"content": part} for part in parts), {}]
+    head = {**answer, "object": "chat.completion.chunk"}
+    for delta in deltas:
+        reason = None if delta else choice["finish_reason"]
+        await _event(response, {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+    if usage is not None:
+        await _event(response, {**head, "choices": [], "usage": usage})
+    await response.write(b"data: [DONE]\n\n")
+    return response
+
+
+async def _event(response: web.StreamResponse, chunk: Mapping[str, Any]) -> None:
+    await response.write(f"data: {_dumps(chunk)}\n\n".encode())
 
 
 def _logprobs(words: Sequence[str]) -> Mapping[str, Any]:

@@ -3,12 +3,28 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+SAYS = {
+    "quickstart.py": "trained policy",
+    "scenarios.py": "assistant: ",
+    "two_endpoints.py": "report.html",
+    "serve.py": "The server ended with status 0.",
+    "sbx_ppo.py": "SBX is not installed" if find_spec("sbx") is None else "mean reward",
+}
+
+
+def test_the_readme_and_the_first_page_lead_to_every_example():
+    for page in ("README.md", "docs/index.md"):
+        text = (ROOT / page).read_text()
+        assert [path.name for path in EXAMPLES if f"examples/{path.name})" not in text] == []
 
 
 @pytest.mark.model
@@ -22,5 +38,5 @@ def test_example(path, tmp_path):
         command, cwd=tmp_path, env=os.environ | converted, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert SAYS.get(path.name, "\n") in done.stdout
     assert "Traceback" not in done.stderr
