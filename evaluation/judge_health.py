@@ -151,7 +151,9 @@ def known_of_judge(
         config = path.parent / CONFIG
         checked = read_object(config.read_text(encoding="utf-8"), str(config))
     except OSError as error:
-        raise ConfigError(f"`{where}`: {path} cannot be read: give the folder of a `duologue judge-check`") from error
+        raise ConfigError(
+            f"`{where}`: {error.filename} cannot be read: give the folder of a `duologue judge-check`"
+        ) from error
     figures = (content.get("judge_check") or {}).get("figures")
     if not figures:
         raise ConfigError(
