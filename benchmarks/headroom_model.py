@@ -24,7 +24,7 @@ from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
 TASKS = {
-    "assistant": ["bench.seeds=3", "bench.limit=96"],
+    "assistant": ["bench.seeds=3", "bench.limit=64"],
     "bargain": ["bench.seeds=2", "bench.limit=12", "agent.total_timesteps=384", "env.max_turns=4", "~rival"],
     "tutoring": ["bench.seeds=2", "bench.limit=12", "agent.total_timesteps=384", "env.max_turns=4", "~rival"],
 }
