@@ -24,6 +24,7 @@ Answer = Callable[[Sequence[Message], int, str], str]
 _makers: dict[str, str] = {}
 _servers: dict[str, ScriptedServer] = {}
 _guard = threading.Lock()
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def register_scripted(maker: str, names: Sequence[str]) -> None:
@@ -132,6 +133,3 @@ async def _event(response: web.StreamResponse, chunk: Mapping[str, Any]) -> None
 def _logprobs(words: Sequence[str]) -> Mapping[str, Any]:
     """Certainty: a rule has no doubts."""
     return {"content": [{"token": word, "logprob": 0.0, "top_logprobs": []} for word in words]}
-
-
-_dumps = json.JSONEncoder(separators=(",", ":")).encode
