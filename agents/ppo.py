@@ -24,7 +24,7 @@ from .buffer import EpisodeBuffer, stacked
 from .checkpoint import random_states, restore_random_states
 from .played import Played
 from .reference import INITIAL, Reference
-from .rollouts import Collector
+from .rollouts import Collector, EpisodeCollector
 from .ticker import Ticker
 from .vec_env import DialogueVecEnv
 
@@ -82,8 +82,8 @@ class DialoguePPO(PPO):
         self.failures: dict[str, int] = {}
         self.cut: list[int] = [0, 0, 0]  # episodes that a deadline cut, their turns before that, all episodes
         self.progress: dict[str, Any] = {}
-        self.make_collector: Callable[[DialoguePPO, Task], Any] | None = None  # in place of `Collector`
-        self._collector: Any = None
+        self.make_collector: Callable[[DialoguePPO, Task], EpisodeCollector] | None = None  # in place of `Collector`
+        self._collector: EpisodeCollector | None = None
         self._ticker = Ticker(self)
         self._rollout_start: dict[str, Any] | None = None
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
@@ -232,7 +232,7 @@ class DialoguePPO(PPO):
         self._rollout_start = None
         return True
 
-    def _ready_collector(self, env: DialogueVecEnv) -> Any:
+    def _ready_collector(self, env: DialogueVecEnv) -> EpisodeCollector:
         if self._collector is None or self._collector.task is not env.task:
             self._collector = self.make_collector(self, env.task) if self.make_collector else self.new_collector()
             self._collector.next_episode = self.next_episode
@@ -269,7 +269,7 @@ class DialoguePPO(PPO):
         buffer.load(played, rewards, values.cpu().numpy().ravel(), kept)
         self.logger.record("rollout/stale_share", float(stale.mean()))
 
-    def _record(self, played: Sequence[Played], failures: Counter[str], collector: Any) -> None:
+    def _record(self, played: Sequence[Played], failures: Counter[str], collector: EpisodeCollector) -> None:
         """Logs what the class documents."""
         timing = collector.timing
         self.logger.record("rollout/utilisation", timing.busy_s / (timing.wall_s * self.n_envs))

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..envs.task import Task
 from ..envs.transition import Transition
@@ -41,6 +42,30 @@ class Timing:
     busy_s: float = 0.0
     wait_s: float = 0.0
     forward_s: float = 0.0
+
+
+class EpisodeCollector(Protocol):
+    """What an agent asks of whoever plays its episodes: `Collector` in this process, or several elsewhere.
+
+    Attributes:
+        task: What is played.
+        next_episode: Number of the first episode of the next rollout.
+        rollout: Rollouts begun so far.
+        timing: Of the latest rollout.
+        cut: Turns that were complete in each episode of the latest rollout that a turn's deadline cut.
+    """
+
+    task: Task
+    next_episode: int
+    rollout: int
+    timing: Timing
+    cut: list[int]
+
+    def collect(
+        self, n_episodes: int, act: Act, on_step: OnStep = ..., *, max_ahead_episodes: int = 0
+    ) -> tuple[list[Played], Counter[str]]:
+        """Plays a fixed number of episodes to their ends; see `Collector.collect`."""
+        ...
 
 
 @dataclass

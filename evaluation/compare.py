@@ -26,6 +26,7 @@ from ..inference.progress import ProgressLine
 from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
+from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import BASELINE_DRAW, Contestant
@@ -200,7 +201,7 @@ def _play(
     referee: Referee,
     repeats: int,
 ) -> list[dict[str, Any]]:
-    path = run.folder / "matches.jsonl"
+    path = run.folder / MATCHES
     path.unlink(missing_ok=True)
     total = len(task.scenarios) * repeats * len(pairings)
     tallies: list[Tally] = []

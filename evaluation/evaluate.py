@@ -23,6 +23,7 @@ from ..inference.progress import ProgressLine
 from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
+from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
@@ -195,7 +196,7 @@ class Evaluation:
         Raises:
             DuologueError: If more than a fifth of the matches have no result.
         """
-        path = run.folder / "matches.jsonl"
+        path = run.folder / MATCHES
         path.unlink(missing_ok=True)  # of an earlier part of the run: the cassette has what it asked
         contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
         total = len(self.task.scenarios) * self.settings.repeats

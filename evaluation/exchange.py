@@ -25,6 +25,7 @@ from ..inference.meter import Meter
 from ..inference.options import read_arguments
 from ..inference.saying import say
 from ..inference.settings import construct
+from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
@@ -142,7 +143,7 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
         tally.add(Scenario(one.scenario, "test", ("imported",)), one.match)
     with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
         lines = [json.dumps(one.record(), ensure_ascii=False) + "\n" for one in judged]
-        (folder / "matches.jsonl").write_text("".join(lines), encoding="utf-8")
+        (folder / MATCHES).write_text("".join(lines), encoding="utf-8")
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
     console, rows = Console(), run.summary["results"]
     for base in dict.fromkeys(row["baseline"] for row in rows):
@@ -170,7 +171,7 @@ def run_export(arguments: Sequence[str]) -> None:
     options: Any = construct(ExportOptions, values, "duologue export")
     if len(folders) != 1:
         raise ConfigError(f"`duologue export FORMAT RUN to=FOLDER` takes one run folder, not {len(folders)}")
-    records = read_matches(Path(folders[0]) / "matches.jsonl")
+    records = read_matches(Path(folders[0]) / MATCHES)
     chosen = first_matches(records)
     target = Path(options.to)
     EXPORTS[kind](chosen, target)

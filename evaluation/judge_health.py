@@ -10,6 +10,7 @@ from typing import Any
 
 from ..inference.errors import ConfigError
 from ..inference.records import read_object
+from ..plugins.places import CONFIG, SUMMARY
 from .judging import first_place
 from .leaderboard import Record, score
 from .statistics import WinRate, win_rate
@@ -144,13 +145,16 @@ def known_of_judge(
         found["model"] = model
     if check is None:
         return found
-    path = Path(check).expanduser() / "summary.json"
+    path = Path(check).expanduser() / SUMMARY
     try:
         content = read_object(path.read_text(encoding="utf-8"), str(path))
+        config = path.parent / CONFIG
+        checked = read_object(config.read_text(encoding="utf-8"), str(config))
     except OSError as error:
-        raise ConfigError(f"`{where}`: {path} cannot be read: give the folder of a `duologue judge-check`") from error
+        raise ConfigError(
+            f"`{where}`: {error.filename} cannot be read: give the folder of a `duologue judge-check`"
+        ) from error
     figures = (content.get("judge_check") or {}).get("figures")
-    checked = read_object((path.parent / "config.json").read_text(encoding="utf-8"), str(path.parent / "config.json"))
     if not figures:
         raise ConfigError(
             f"`{where}`: {path.parent} holds no check of a judge: give the folder of a `duologue judge-check`"

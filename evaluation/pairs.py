@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ..inference.errors import ConfigError
 from ..inference.records import read_records
+from ..plugins.places import MATCHES
 from .report import read_matches
 
 CANDIDATES = "candidates.jsonl"
@@ -149,10 +150,10 @@ def pairs_of_run(folder: Path, options: PairOptions) -> Made:
         return pairs_of_candidates(
             [record for _, record in read_records(folder / CANDIDATES, "the candidates")], options
         )
-    if (folder / "matches.jsonl").exists():
-        return pairs_of_matches(read_matches(folder / "matches.jsonl"), options)
+    if (folder / MATCHES).exists():
+        return pairs_of_matches(read_matches(folder / MATCHES), options)
     raise ConfigError(
-        f"{folder} holds neither {CANDIDATES} nor matches.jsonl: give the folder of `duologue pairs`, of an evaluation or of "
+        f"{folder} holds neither {CANDIDATES} nor {MATCHES}: give the folder of `duologue pairs`, of an evaluation or of "
         "a comparison"
     )
 

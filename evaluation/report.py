@@ -17,6 +17,8 @@ import jinja2
 import numpy as np
 
 from ..inference.errors import ConfigError
+from ..plugins.places import MATCHES, SUMMARY
+from ..plugins.progress import PROGRESS
 from .battles import Battles
 from .judge_health import judge_health
 from .leaderboard import Record, Row, comparisons, leaderboard, score
@@ -60,7 +62,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         ConfigError: If a file is missing or cannot be read.
     """
-    summary, records = _read(folder / "summary.json"), read_matches(folder / "matches.jsonl")
+    summary, records = _read(folder / SUMMARY), read_matches(folder / MATCHES)
     rows = leaderboard(records)
     boards: dict[str, list[Row]] = {}
     for row in rows:
@@ -70,12 +72,7 @@ def write_report(folder: Path) -> Path:
     ratings = rated(records) if len(boards) > 1 else []
     headed = headline([_plain(row) for row in rows])
     health = judge_health(records, summary)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "number": number}
-    template = environment.from_string((resources.files(__package__) / "report.html.jinja").read_text(encoding="utf-8"))
-    page = template.render(
+    page = _template().render(
         title=f"{summary.get('command', 'evaluation')} {folder.resolve().name}",
         headline=headed,
         summary=summary,
@@ -85,7 +82,7 @@ def write_report(folder: Path) -> Path:
         matrix=win_matrix(rows),
         comparisons=found,
         policy=POLICY,
-        curves=curves(folder / "progress.csv"),
+        curves=curves(folder / PROGRESS),
         alarms=summary.get("alarms", []),
         failed=any(row.failures for row in rows),
         ordered=any(row.consistency for row in rows),
@@ -106,6 +103,14 @@ def write_report(folder: Path) -> Path:
     path = folder / PAGE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "number": number}
+    return environment.from_string((resources.files(__package__) / "report.html.jinja").read_text(encoding="utf-8"))
 
 
 def as_json(value: Any) -> str:

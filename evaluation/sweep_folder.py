@@ -9,6 +9,7 @@ from typing import Any
 
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.job import METRICS, JobRecord, figure, job_folders
+from ..plugins.places import SUMMARY
 from .sweep import SEED, Job, Sweep
 
 
@@ -47,7 +48,7 @@ def read_sweep(folder: Path, metric: str | None = None) -> Sweep:
 
 def _summary(place: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((place / "summary.json").read_text(encoding="utf-8")))
+        return dict(json.loads((place / SUMMARY).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
+from .places import CONFIG, SUMMARY
 
 _MAY_CHANGE = re.compile(
     r"inference\.(budget|retries|cassette)\..+"
@@ -34,8 +35,8 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
         ConfigError: If it is no run folder of this command, or a change would change the results.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         made_by = summary["command"]
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"{folder} is no run folder ({error}): give one that `duologue {command}` made") from error

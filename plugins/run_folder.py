@@ -19,6 +19,7 @@ from ..inference.meter import Meter
 from .json_file import write_json
 from .lifecycle import RunInfo
 from .manager import Plugins, plugins
+from .places import CONFIG, SUMMARY
 
 SUMMARY_VERSION = 1
 """Version of ``summary.json``'s keys; see docs/run-folder.md."""
@@ -85,7 +86,7 @@ class Run:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._kept = any(self.folder.iterdir())  # what somebody else put there is not ours to remove
-        write_json(self.folder / "config.json", dict(self.info.config))
+        write_json(self.folder / CONFIG, dict(self.info.config))
         self._write_summary("running")
         try:
             self._hook.duologue_run_start(run=self.info)
@@ -130,7 +131,7 @@ class Run:
             **({"error": f"{error}" or type(error).__name__} if error is not None else {}),
             **self.summary,
         }
-        write_json(self.folder / "summary.json", summary)
+        write_json(self.folder / SUMMARY, summary)
 
 
 def _status(error: BaseException | None) -> str:

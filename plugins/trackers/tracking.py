@@ -14,6 +14,7 @@ from ...inference.settings import construct, load
 from ..hookspecs import hookimpl
 from ..json_file import write_json
 from ..lifecycle import RunInfo
+from ..places import CONFIG, SUMMARY
 from ..progress import PROGRESS, read_progress
 from .courier import Courier
 
@@ -23,7 +24,7 @@ TRACKERS: Mapping[str, str] = {
 }
 """Classes by the name under which the part ``tracker`` of the configuration has their settings."""
 
-FILES = ("report.html", "report.md", "report.json", "report.svg", "summary.json", "config.json", PROGRESS)
+FILES = ("report.html", "report.md", "report.json", "report.svg", SUMMARY, CONFIG, PROGRESS)
 """What of a run folder is handed over besides the bundle."""
 
 
@@ -133,7 +134,7 @@ class _Tracked:
     def _end(self, error: BaseException | None) -> None:
         assert self._tracker is not None
         folder = self._run.folder
-        summary = _read(folder / "summary.json") or {"status": "failed", "error": str(error)}
+        summary = _read(folder / SUMMARY) or {"status": "failed", "error": str(error)}
         self._tracker.end(folder, summary, [folder / name for name in FILES if (folder / name).exists()])
 
 

@@ -97,3 +97,9 @@ def test_a_check_of_another_judge_is_refused(checked, tmp_path):
         known_of_judge({"name": "pairwise"}, True, "big", {}, str(checked), "judge_check")
     with pytest.raises(ConfigError, match="give the folder"):
         known_of_judge({"name": "pairwise"}, True, "big", {}, str(tmp_path / "nowhere"), "judge_check")
+
+
+def test_a_check_that_lost_its_configuration_is_refused(checked):
+    (checked / "config.json").unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        known_of_judge({"name": "pairwise", "rubric": "answer"}, True, "big", {}, str(checked), "judge_check")
