@@ -6,7 +6,7 @@ both at once.
 
 import gymnasium as _gymnasium
 
-from ..inference.scripted import register_scripted
+from ..inference.scripted_models import register_scripted
 from .dialogue import Dialogue
 from .env import DialogueEnv
 from .episodes import Curriculum, Episode

@@ -34,7 +34,6 @@ from .meter import Meter
 from .retries import RetryBudget
 from .settings import construct
 from .single_flights import SingleFlights
-from .transport import Transport
 
 R = TypeVar("R")
 
@@ -69,6 +68,8 @@ class InferenceClient:
         self.meter = meter or Meter()
         self.thread = LoopThread()
         self.bounds = Bounds(budget, retries or RetryBudget())
+        from .transport import Transport  # brings the `openai` package, whose import takes longer than all else here
+
         self._transport = Transport(self.bounds)
         self._closed = False
         self._flights = SingleFlights(self.cassette)

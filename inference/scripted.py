@@ -7,7 +7,6 @@ between a policy and a model is the same as with one; only the thinking is missi
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,39 +15,11 @@ from typing import Any
 from aiohttp import web
 
 from .completion import Message
-from .settings import load
 
 Answer = Callable[[Sequence[Message], int, str], str]
 """From the messages, a seed and the model's name to the text of the answer."""
 
-_makers: dict[str, str] = {}
-_servers: dict[str, ScriptedServer] = {}
-_guard = threading.Lock()
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def register_scripted(maker: str, names: Sequence[str]) -> None:
-    """Makes ``embedded://<name>`` known for every name.
-
-    Args:
-        maker: The dotted path of a function from a name to an `Answer`; imported at the first request.
-        names: What it can make.
-    """
-    _makers.update(dict.fromkeys(names, maker))
-
-
-def scripted_names() -> list[str]:
-    """The registered names."""
-    return sorted(_makers)
-
-
-def scripted_server(name: str) -> ScriptedServer:
-    """The process's one server of a registered name, started at the first call and stopped at exit."""
-    with _guard:
-        if name not in _servers:
-            _servers[name] = ScriptedServer(load(_makers[name], f"embedded://{name}")(name))
-            atexit.register(_servers[name].stop)
-        return _servers[name]
 
 
 class ScriptedServer:

@@ -94,16 +94,8 @@ def test_python_3_14_is_refused_with_the_reason():
 
 
 HEAVY = (
-    "torch",
-    "transformers",
-    "stable_baselines3",
-    "trl",
-    "peft",
-    "datasets",
-    "matplotlib",
-    "mlflow",
-    "wandb",
-    "hydra",
+    *("torch", "transformers", "stable_baselines3", "trl", "peft", "datasets"),
+    *("matplotlib", "mlflow", "wandb", "hydra", "scipy.stats", "openai", "aiohttp"),
 )
 LIGHT_ROOMS = (
     *("duologue.inference", "duologue.plugins", "duologue.plugins.trackers", "duologue.plugins.testing"),
