@@ -48,7 +48,9 @@ def _main(arguments: list[str]) -> None:
         print(f"duologue {__version__}")  # noqa: T201
         sys.exit(0)
     name, *rest = arguments
-    if name in WITHOUT_CONFIGURATION:
+    if name in WITHOUT_CONFIGURATION and rest[:1] in (["-h"], ["--help"]) and not WITHOUT_CONFIGURATION[name].helps:
+        print(WITHOUT_CONFIGURATION[name].described())  # noqa: T201
+    elif name in WITHOUT_CONFIGURATION:
         _guarded(lambda: function(WITHOUT_CONFIGURATION[name].target)(rest), rest)
     elif name in COMMANDS:
         _guarded(lambda: _command(name, rest), rest)

@@ -15,6 +15,7 @@ class Command(NamedTuple):
         target: The function behind it: ``(config, folder)``, or ``(arguments)`` where no configuration is composed.
         group: Under which heading the help lists it.
         words: What may follow its name, for the shell's completion.
+        helps: Whether its function answers ``--help`` itself.
     """
 
     summary: str
@@ -22,6 +23,11 @@ class Command(NamedTuple):
     target: str
     group: str
     words: tuple[str, ...] = ()
+    helps: bool = False
+
+    def described(self) -> str:
+        """What it is for, and a line that works."""
+        return f"{self.summary}\n  {self.example}"
 
 
 BEGIN, WORK, SERVE, JUDGES, FILES = "Begin", "Train, evaluate, compare", "Serve", "Judges", "Answers and files"
@@ -143,6 +149,7 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ".inference.cassette_command:run",
         FILES,
         ("stats", "export", "import", "prune"),
+        helps=True,
     ),
     "import": Command(
         "make scenarios of data, or read questions or verdicts of AlpacaEval, MT-Bench or Arena-Hard",
@@ -150,6 +157,7 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ".evaluation.exchange:run_import",
         FILES,
         ("messages", "columns", "cima", "craigslist", "alpaca_eval", "mt_bench", "arena_hard", "feedback"),
+        helps=True,
     ),
     "export": Command(
         "write a run's answers and verdicts in the files of these, or as pairs",
@@ -157,6 +165,7 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
         ".evaluation.exchange:run_export",
         FILES,
         ("alpaca_eval", "mt_bench", "arena_hard", "pairs"),
+        helps=True,
     ),
 }
 """Commands that compose no configuration."""

@@ -220,6 +220,12 @@ def test_a_flag_may_stand_between_settings(tmp_path):
     assert "limit: 3" in done.stdout
 
 
+@pytest.mark.parametrize("name", WITHOUT_CONFIGURATION)
+def test_every_command_says_what_it_is_for(name, capsys):
+    main([name, "--help"])
+    assert "duologue" in capsys.readouterr().out
+
+
 def test_the_tasks_that_a_bench_completes_are_those_that_there_are():
     assert COMMANDS["bench"].words == ("assistant", *GAMES)
 
