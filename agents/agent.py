@@ -93,7 +93,8 @@ def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
         return agent, agent.steps
     learner, steps = _ppo(settings, task, seed)
     if rollouts == "ray":
-        from .ray_rollouts import RayCollector, RaySettings
+        from .ray_rollouts import RayCollector
+        from .ray_workers import RaySettings
 
         chosen = construct(RaySettings, config["rollouts"], "rollouts")
         learner.make_collector = partial(RayCollector, config=config, settings=chosen)

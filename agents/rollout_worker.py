@@ -10,20 +10,16 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..inference.budget import Amount
 from ..inference.client import InferenceClient
 from ..inference.errors import DuologueError, RunStopped
-from ..inference.meter import Usage
 from .actor import Actor
+from .books import Books, Entry, divided
 from .played import Played
 from .rollouts import Collector, Timing
-
-_SHARED_OUT = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
-"""Limits of an endpoint that all workers keep together."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +31,15 @@ class Shard:
         failures: Failed attempts, by cause.
         cut: Complete turns of those that a deadline cut.
         timing: Where the time went.
-        asked: What was asked for since the last shard, by role.
-        spent: What that cost, by role.
-        error: What ended it before its time; the other fields but the last two are empty then.
+        books: What was asked and spent since the last shard.
+        error: What ended it before its time; the fields before ``books`` are empty then.
     """
 
     played: list[Played] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     cut: list[int] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
-    asked: Mapping[str, Usage] = field(default_factory=dict)
-    spent: Mapping[str, Amount] = field(default_factory=dict)
+    books: Entry = field(default_factory=Entry)
     error: DuologueError | None = None
 
 
@@ -73,8 +67,7 @@ class RolloutWorker:
         assert isinstance(agent, DialoguePPO)
         self._policy = agent.policy
         self._collector = agent.new_collector(max(1, agent.n_envs // workers))
-        self._asked: dict[str, Usage] = {}
-        self._spent: dict[str, Amount] = {}
+        self._books = Books(self._client)
 
     def ready(self) -> bool:
         """True, once the worker could be built."""
@@ -102,8 +95,8 @@ class RolloutWorker:
         try:
             played, failures = collector.collect(count, Actor(self._policy).act)
         except DuologueError as error:
-            return Shard(error=error, **self._books())
-        return Shard(played, failures, collector.cut, collector.timing, **self._books())
+            return Shard(books=self._books.entry(), error=error)
+        return Shard(played, failures, collector.cut, collector.timing, self._books.entry())
 
     def stop(self, reason: RunStopped) -> None:
         """Lets the turns under way end and begins no other; from another thread."""
@@ -112,32 +105,3 @@ class RolloutWorker:
     def close(self) -> None:
         """Ends the client."""
         self._client.close()
-
-    def _books(self) -> dict[str, Any]:
-        """What is new since the last time."""
-        budget = self._client.bounds.budget
-        asked, spent = dict(self._client.meter.roles), {} if budget is None else dict(budget.spent)
-        new = {role: _less(usage, self._asked.get(role, Usage())) for role, usage in asked.items()}
-        paid = {role: amount - self._spent.get(role, Amount()) for role, amount in spent.items()}
-        self._asked = {role: Usage(**asdict(usage)) for role, usage in asked.items()}
-        self._spent = spent
-        return {"asked": new, "spent": paid}
-
-
-def _less(usage: Usage, before: Usage) -> Usage:
-    return Usage(**{name: value - getattr(before, name) for name, value in asdict(usage).items()})
-
-
-def divided(config: Mapping[str, Any], workers: int) -> dict[str, Any]:
-    """The configuration of one of several workers, with its share of every endpoint's limits."""
-
-    def shared(part: Any) -> Any:
-        if not isinstance(part, Mapping):
-            return part
-        return {
-            name: max(1, value // workers) if name in _SHARED_OUT and isinstance(value, int) else shared(value)
-            for name, value in part.items()
-        }
-
-    parts = {name: shared(config[name]) for name in ("inference", "interface") if name in config}
-    return {**config, **parts, "rollouts": {"name": "local"}}

@@ -29,7 +29,7 @@ from ..plugins.session import session
 from .contestants import KINDS, check_kinds, make_contestants, plain_baseline
 from .judge_health import known_of_judge
 from .judging import Referee, WhichTurns, make_referee
-from .matches import check_decided, play_matches
+from .matches import Tally, check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
 from .table import headline, show_results
@@ -176,7 +176,7 @@ class Evaluation:
     ) -> None:
         from ..agents.bundle import load_bundle
 
-        self.client = client
+        self.client, self._config, self._trusted = client, config, trusted
         self.settings, scenarios, self.referee, self.about = checked
         self.bundle = load_bundle(bundle, client, trusted=trusted)
         endpoints = endpoints_from_settings(config["inference"])
@@ -198,12 +198,30 @@ class Evaluation:
         """
         path = run.folder / MATCHES
         path.unlink(missing_ok=True)  # of an earlier part of the run: the cassette has what it asked
+        if (self._config.get("rollouts") or {}).get("name") == "ray":
+            from .ray_matches import ask_ahead
+
+            folder = str(self.bundle.folder.resolve())
+            ask_ahead(self._config, self.client, folder, self._trusted, len(self.task.scenarios))
+        tallies = self.matches(path)
+        run.keep()
+        run.summary["trained_on"] = self.bundle.settings.get("model")
+        run.summary["judge"] = self.about
+        run.summary["results"] = [tally.summary() for tally in tallies]
+        check_decided(tallies, path)
+
+    def matches(self, path: Path) -> list[Tally]:
+        """Plays all matches and closes the referee.
+
+        Args:
+            path: The JSONL file to which they are written.
+        """
         contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
         total = len(self.task.scenarios) * self.settings.repeats
         try:
             with ProgressLine("evaluating", total, self.client.meter) as line, calm_collection():
                 done = iter(range(1, total + 1))
-                tallies = self.client.run(
+                return self.client.run(
                     play_matches(
                         contestants,
                         plain_baseline(self.task),
@@ -217,11 +235,6 @@ class Evaluation:
                 )
         finally:
             self.client.run(self.referee.aclose())
-        run.keep()
-        run.summary["trained_on"] = self.bundle.settings.get("model")
-        run.summary["judge"] = self.about
-        run.summary["results"] = [tally.summary() for tally in tallies]
-        check_decided(tallies, path)
 
 
 def report(run: Run, client: InferenceClient) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from duologue.agents.actor import Actor
 from duologue.agents.agent import build_agent
-from duologue.agents.ray_rollouts import parts
-from duologue.agents.rollout_worker import RolloutWorker, divided
+from duologue.agents.books import divided
+from duologue.agents.ray_workers import parts
+from duologue.agents.rollout_worker import RolloutWorker
 from duologue.agents.train import build_task
 from duologue.inference import ConfigError, InferenceClient
 from duologue.inference.errors import Interrupted
@@ -51,9 +52,9 @@ def test_two_workers_collect_what_one_process_collects_and_pay_for_nothing_twice
     shards = [worker.play(1, *part, weights, {}) for worker, part in zip(workers, parts(0, 12, 2), strict=True)]
     assert told([episode for shard in shards for episode in shard.played]) == told(played)
     assert len(server.requests) == paid
-    assert [shard.asked["assistant"].reused for shard in shards] == [18, 18]
+    assert [shard.books.asked["assistant"].reused for shard in shards] == [18, 18]
     again = workers[1].play(2, 0, 3, weights, {})
-    assert (told(again.played), again.asked["assistant"].reused) == (told(played[:3]), 9)
+    assert (told(again.played), again.books.asked["assistant"].reused) == (told(played[:3]), 9)
     assert again.played[0].rollouts == [2]
     for worker in workers:
         worker.stop(Interrupted("a signal", 15))
