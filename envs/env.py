@@ -71,8 +71,9 @@ class DialogueEnv(gym.Env[Observation, Any]):
     | `cost_usd` | float | what they cost at the endpoint's price, as if none had been reused |
     | `reward/<judge>` | float | each judge's raw score; absent where it abstained |
     | `term/<judge>` | float | what it adds to the reward: weighted, normalised, shaped; `term/cost` is the cost's |
-    | `failure` | str | only of a turn that failed, whose other keys but `scenario` are absent: what happened |
-    | `failure_cause` | str | likewise: `assistant`, `user`, `encoder`, `reward`, `deadline` or the judge's name |
+
+    Of a turn that failed there are only `scenario`, `failure` (str, what happened) and `failure_cause` (str): `assistant`,
+    `user`, `encoder`, `reward`, `deadline` or the judge's name.
 
     After `reset`: `scenario`, `episode_number` (int), `draw` (int) and `messages`.
 
