@@ -36,7 +36,7 @@ from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .prompts import load_prompts
 from .report import write_report
-from .table import headline, show_results
+from .table import show_boards
 from .tensorboard import write_scalars
 
 _APART = 1_000
@@ -229,9 +229,7 @@ def _play(
 def _show(run: Run, client: InferenceClient) -> None:
     """Who won, by how much, how sure, what it cost, where the report is."""
     console, rows = Console(), run.summary["results"]
-    for base in dict.fromkeys(row["baseline"] for row in rows):
-        show_results([row for row in rows if row["baseline"] == base], console)
-    say(headline(rows), console)
+    show_boards(rows, console)
     write_scalars(run.folder, rows, 0)
     total = client.meter.total
     spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"

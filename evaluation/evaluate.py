@@ -32,7 +32,7 @@ from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .plan import make_plan
 from .report import write_report
-from .table import headline, show_results
+from .table import show_boards
 from .tensorboard import write_scalars
 from .validation import make_validator, refuse_writer
 
@@ -242,8 +242,7 @@ def report(run: Run, client: InferenceClient) -> None:
     console = Console()
     rows = run.summary["results"]
     if rows:
-        show_results(rows, console)
-        say(headline(rows), console)
+        show_boards(rows, console)
     for alarm in run.summary.get("alarms", []):
         say(f"ALARM in training ({alarm['name']}): {alarm['message']}", console)
     asked, trained = run.info.config["inference"]["assistant"]["model"], run.summary["trained_on"]

@@ -31,7 +31,7 @@ from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
 from .report import read_matches, write_report
-from .table import headline, show_results
+from .table import show_boards
 from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
 IMPORT = """\
@@ -145,10 +145,7 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
         lines = [json.dumps(one.record(), ensure_ascii=False) + "\n" for one in judged]
         (folder / MATCHES).write_text("".join(lines), encoding="utf-8")
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
-    console, rows = Console(), run.summary["results"]
-    for base in dict.fromkeys(row["baseline"] for row in rows):
-        show_results([row for row in rows if row["baseline"] == base], console)
-    say(headline(rows))
+    show_boards(run.summary["results"], Console())
     say(f"{len(judged):,} matches. The report is {write_report(folder)}")
 
 

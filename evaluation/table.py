@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..inference.saying import say
+
 
 def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Prints one line per contestant, best first and undecided last, the trained policy in bold.
@@ -33,6 +35,18 @@ def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
             style="bold" if row["contestant"] == "trained policy" else "",
         )
     console.print(table)
+
+
+def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
+    """Prints a table for each baseline, and the result in one sentence.
+
+    Args:
+        rows: ``results`` of ``summary.json``.
+        console: Where.
+    """
+    for base in dict.fromkeys(row["baseline"] for row in rows):
+        show_results([row for row in rows if row["baseline"] == base], console)
+    say(headline(rows), console)
 
 
 def headline(rows: Sequence[dict[str, Any]]) -> str:
