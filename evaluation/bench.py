@@ -39,6 +39,7 @@ from .plots import draw_standings
 Row = tuple[float, float, float, float]
 """One episode: return, requests, tokens and dollars; NaN where it failed."""
 
+_TIMES = 8
 _MOST_FAILURES = 0.2
 _AT_ONCE = 64
 """Dialogues under way; the endpoint's own limit comes on top."""
@@ -132,7 +133,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
     with ProgressLine("playing", total, task.client.meter) as line:
         standings = []
         for name, kind, policies in players:
-            rows = [task.client.run(_play(task, policy, seed)) for policy, seed in zip(policies, seeds, strict=True)]
+            # the candidates are there: where one of them is sent, chance costs nothing more, and less of it is left to chance
+            times = _TIMES if kind == "random" and task.interface.chooses_reply else 1
+            rows = [
+                np.mean([task.client.run(_play(task, policy, seed, time)) for time in range(times)], axis=0)
+                for policy, seed in zip(policies, seeds, strict=True)
+            ]
             standings.append(_standing(name, kind, np.array(rows)))
             line.update(len(standings) * len(seeds) * len(task.scenarios), f"{name}: {standings[-1].mean:.3f}")
     if task.reward is not None:
@@ -153,26 +159,26 @@ def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:
     return Standing(name, kind, mean, low, high, by_seed, requests, tokens, usd, failures)
 
 
-async def _play(task: Task, policy: Policy | None, seed: int) -> list[Row]:
-    """All scenarios once: return, requests, tokens and dollars of each."""
+async def _play(task: Task, policy: Policy | None, seed: int, time: int = 0) -> list[Row]:
+    """All scenarios once: return, requests, tokens and dollars of each; ``time`` gives a random policy other actions."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(scenario: Scenario) -> Row:
         async with places:
             try:
-                return await _episode(task, policy, scenario, seed)
+                return await _episode(task, policy, scenario, seed, time)
             except EpisodeFailed:
                 return math.nan, math.nan, math.nan, math.nan
 
     return list(await asyncio.gather(*(one(scenario) for scenario in task.scenarios)))
 
 
-async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int) -> Row:
+async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int, time: int) -> Row:
     dialogue = Dialogue(task, observe_end=False)
     observation, _ = await dialogue.reset(Episode(0, scenario, seed))
     sums, over, turn = np.zeros(4), False, 0
     while not over:
-        key = (crc32(scenario.id.encode()), seed, turn)
+        key = (crc32(scenario.id.encode()), seed, turn, time)
         action = await _best(task, dialogue) if policy is None else policy.act(observation, key)
         transition = await dialogue.step(action)
         info = transition.info
