@@ -58,7 +58,7 @@ def table(task: str, summary: dict[str, Any], quick: bool) -> dict[str, Any]:
         figures[f"{task}/{name}/requests"] = standing.requests
         figures[f"{task}/{name}/tokens"] = standing.tokens
     if not quick:
-        draw_standings(task, standings, [RESULTS / f"headroom_{task}.svg"])
+        draw_standings(task, standings, [RESULTS / f"headroom_{task.replace(', ', '_')}.svg"])
     return figures
 
 
