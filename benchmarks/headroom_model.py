@@ -27,8 +27,8 @@ from duologue.plugins.publish import publish
 TASKS = {
     "assistant": ["bench.seeds=3", "bench.limit=64", "encoder=minilm"],
     "assistant, static": ["bench.seeds=3", "bench.limit=64"],
-    "bargain": ["bench.seeds=2", "bench.limit=12", "agent.total_timesteps=384", "env.max_turns=4", "~rival"],
-    "tutoring": ["bench.seeds=2", "bench.limit=12", "agent.total_timesteps=384", "env.max_turns=4", "~rival"],
+    "bargain": ["bench.seeds=2", "bench.limit=8", "agent.total_timesteps=192", "env.max_turns=4", "~rival"],
+    "tutoring": ["bench.seeds=2", "bench.limit=8", "agent.total_timesteps=192", "env.max_turns=4", "~rival"],
 }
 QUICK = [
     "bench.seeds=2",

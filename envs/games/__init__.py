@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..scenarios import GAMES
+from .drawing import generate, make_game
 from .game import Game
-from .generate import generate, make_game
 from .scripted import scripted_answer
 
 __all__ = ["GAMES", "Game", "generate", "make_game", "scripted_answer"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from ...inference.completion import Message
-from .generate import make_game
+from .drawing import make_game
 
 
 def scripted_answer(name: str) -> Callable[[Sequence[Message], int, str], str]:
