@@ -14,6 +14,10 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 """How those lines of Hydra's begin that help nobody who only mistyped a setting."""
 
 
+_GAME = "env.user.game"
+"""What `conf/inference/rules.yaml` takes the game from."""
+
+
 def is_worded(error: Exception) -> bool:
     """Whether `worded` knows what to say of it: whether it is the user's configuration that cannot be read."""
     from hydra.errors import HydraException
@@ -29,6 +33,8 @@ def worded(error: Exception) -> str:
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
     from yaml import YAMLError
 
+    if _GAME in str(error):
+        return "`inference=rules` plays a game by its rules, and none is chosen: add one, such as `experiment=bargain`"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = error.__cause__ or error.__context__
     if isinstance(error, YAMLError):

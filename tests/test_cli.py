@@ -53,6 +53,7 @@ class Fault(NamedTuple):
 
 FAULTS: Mapping[str, Fault] = {
     "unknown command": Fault(("trian",), ("`trian`", "did you mean `train`?")),
+    "rules without a game": Fault(("train", "inference=rules"), ("`inference=rules`", "`experiment=bargain`")),
     "unknown judge": Fault(
         ("train", "+judge@judges.x=nope"), ("`nope`", "known: `bargain`, `chrf`, `form`, `language`")
     ),
