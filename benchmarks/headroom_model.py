@@ -1,11 +1,10 @@
-"""What can be learnt with a real, weak model: SmolLM2-135M on single answers, and on two games as it is.
+"""What can be learnt with a real, weak model: SmolLM2-135M on single answers.
 
 `assistant`: PPO chooses one of four candidates; the bar is its share of the distance from chance to the best-of-4 oracle, by the
 training judges, on prompts that it has not seen. It sees the candidates through MiniLM, as the judge `reference` does; the second table
-is the same through the static embeddings that are the default, at a two-hundredth of their time. `bargain` and `tutoring`: PPO directs the model, with few turns to learn from, since
-every dialogue is new and has to be sampled; they have no bar.
+is the same through the static embeddings that are the default, at a two-hundredth of their time.
 
-    python benchmarks/headroom_model.py            # more than an hour on two cores, nearly all of it sampling
+    python benchmarks/headroom_model.py            # half an hour on two cores, most of it sampling, once
     python benchmarks/headroom_model.py --quick
 """
 
@@ -27,8 +26,6 @@ from duologue.plugins.publish import publish
 TASKS = {
     "assistant": ["bench.seeds=3", "bench.limit=64", "encoder=minilm"],
     "assistant, static": ["bench.seeds=3", "bench.limit=64"],
-    "bargain": ["bench.seeds=2", "bench.limit=8", "agent.total_timesteps=192", "env.max_turns=4", "~rival"],
-    "tutoring": ["bench.seeds=2", "bench.limit=8", "agent.total_timesteps=192", "env.max_turns=4", "~rival"],
 }
 QUICK = [
     "bench.seeds=2",

@@ -22,6 +22,7 @@ from ..agents.bundle import load_bundle
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError
+from ..inference.garbage import calm_collection
 from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
@@ -135,7 +136,8 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
         }
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has drained: that is the end
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(uvicorn.Config(build_app(service, limits, feedback), **options)).run(sockets=[listener])
+        with calm_collection():  # a walk through torch's modules holds up every answer
+            uvicorn.Server(uvicorn.Config(build_app(service, limits, feedback), **options)).run(sockets=[listener])
     finally:
         client.close()
 
