@@ -24,8 +24,8 @@ from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
 TASKS = {
-    "assistant": ["bench.seeds=3", "bench.limit=64", "encoder=minilm"],
-    "assistant, static": ["bench.seeds=3", "bench.limit=64"],
+    "assistant": ["bench.seeds=3", "bench.limit=64", "encoder=minilm", "~rival"],
+    "assistant, static": ["bench.seeds=3", "bench.limit=64", "~rival"],
 }
 QUICK = [
     "bench.seeds=2",
