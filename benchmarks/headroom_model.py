@@ -2,7 +2,7 @@
 
 `assistant`: PPO chooses one of four candidates; the bar is its share of the distance from chance to the best-of-4 oracle, by the
 training judges, on prompts that it has not seen. It sees the candidates through MiniLM, as the judge `reference` does; the second table
-is the same through the static embeddings that are the default, at a two-hundredth of their time.
+is the same through the static embeddings that are the default, and far quicker.
 
     python benchmarks/headroom_model.py            # half an hour on two cores, most of it sampling, once
     python benchmarks/headroom_model.py --quick
