@@ -14,10 +14,6 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 """How those lines of Hydra's begin that help nobody who only mistyped a setting."""
 
 
-_GAME = "env.user.game"
-"""What `conf/inference/rules.yaml` takes the game from."""
-
-
 def is_worded(error: Exception) -> bool:
     """Whether `worded` knows what to say of it: whether it is the user's configuration that cannot be read."""
     from hydra.errors import HydraException
@@ -30,11 +26,14 @@ def is_worded(error: Exception) -> bool:
 def worded(error: Exception) -> str:
     """An error of reading the configuration on one line, with the cure."""
     from hydra.errors import MissingConfigException, OverrideParseException
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue
+    from omegaconf.errors import (
+        ConfigAttributeError,
+        ConfigKeyError,
+        InterpolationResolutionError,
+        MissingMandatoryValue,
+    )
     from yaml import YAMLError
 
-    if _GAME in str(error):
-        return "`inference=rules` plays a game by its rules, and none is chosen: add one, such as `experiment=bargain`"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = error.__cause__ or error.__context__
     if isinstance(error, YAMLError):
@@ -44,6 +43,10 @@ def worded(error: Exception) -> str:
         return f"the group `{group}` has no `{name}`: {near_miss(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return f"`{error.override}` cannot be read: write name=value, and 'name=\"value\"' around special characters"
+    if isinstance(error, InterpolationResolutionError) and (
+        source := re.search(r"(?:trying to access |Interpolation key ')([\w.]+)", lines[0])
+    ):
+        return f"`{error.full_key}` takes its value from `{source[1]}`, which is not there: set one of the two"
     if isinstance(error, MissingMandatoryValue):
         return f"`{error.full_key}` is missing: set it to a value"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):

@@ -97,13 +97,13 @@ def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator |
         ConfigError: If the checkpoint cannot be used.
         RunStopped: If the run was told to end, or too much failed.
     """
+    path = run.folder / CHECKPOINT
+    if not path.exists() and task.interface.requires and task.client.cassette.mode != "off":
+        task.client.run(Dialogue(task).try_api(task.curriculum.episode(run.info.config["seed"], 0)))
     if not isinstance(agent, DialoguePPO):
         learn_plainly(agent, steps, run, task)
         return
-    path = run.folder / CHECKPOINT
     notes = read_checkpoint(agent, path) if path.exists() else {}
-    if not notes and task.interface.requires and task.client.cassette.mode != "off":
-        task.client.run(Dialogue(task).try_api(task.curriculum.episode(agent.seed or 0, 0)))
     agent.set_logger(open_curves(run.folder, agent.num_timesteps))
     validation = Validation(validator, notes.get("validation", ()), notes.get("kept", {})) if validator else None
     reporter: Reporter | None = None

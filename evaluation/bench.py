@@ -86,16 +86,16 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     settings = construct(Settings, dict(config.get("bench") or {}), "bench")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     seeds = range(config["seed"], config["seed"] + settings.seeds)
-    learnt = {
-        str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
-        for agent in (config["agent"], config.get("rival"))
-        if agent and agent.get("name")
-    }
     client = InferenceClient.from_settings(config["inference"])
     try:
         task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
-        if task.reward is None:
+        if task.reward is None:  # said before anything is trained
             raise ConfigError("`judges` is empty: a return needs a reward")
+        learnt = {
+            str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
+            for agent in (config["agent"], config.get("rival"))
+            if agent and agent.get("name")
+        }
         with Run("bench", folder, config, client.meter) as run, session(run, client):
             standings = _play_all(task, learnt, seeds)
             verdict = gate(standings)

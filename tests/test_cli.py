@@ -53,7 +53,9 @@ class Fault(NamedTuple):
 
 FAULTS: Mapping[str, Fault] = {
     "unknown command": Fault(("trian",), ("`trian`", "did you mean `train`?")),
-    "rules without a game": Fault(("train", "inference=rules"), ("`inference=rules`", "`experiment=bargain`")),
+    "rules without a game": Fault(
+        ("train", "inference=rules"), ("takes its value from `env.user.game`", "`inference.")
+    ),
     "unknown judge": Fault(
         ("train", "+judge@judges.x=nope"), ("`nope`", "known: `bargain`, `chrf`, `form`, `language`")
     ),

@@ -10,7 +10,7 @@ from duologue.agents.library import LIBRARY, LibraryAgent
 from duologue.agents.policies import TorchPolicy
 from duologue.agents.train import train
 from duologue.envs import DialogueEnv
-from duologue.inference import ConfigError
+from duologue.inference import ConfigError, EndpointRefused
 
 SMALL = {"total_timesteps": 24, "n_envs": 4}
 AGENTS = {
@@ -99,3 +99,14 @@ class TestMasks:
         env = DialogueEnv(make_task(interface="decode"))
         env.reset(seed=0)
         assert env.action_masks().shape == (sum(env.action_space.nvec),)
+
+
+@pytest.mark.parametrize(
+    "agent", [{"name": "linucb"}, {"name": "maskable_ppo", "n_steps": 2, "batch_size": 4}], ids=str
+)
+def test_an_api_that_lacks_what_the_interface_requires_is_asked_once(server, configured, tmp_path, agent):
+    server.logprobs = False
+    config = configured("train") | {"agent": {**SMALL, **agent}}
+    with pytest.raises(EndpointRefused, match="interface.logprobs=false"):
+        train(config, tmp_path / "run")
+    assert len(server.requests) == 1

@@ -120,3 +120,10 @@ def test_the_oracle_is_played_where_the_action_chooses_a_reply(server, configure
     rows = {row["kind"]: row for row in bench(config, tmp_path / "bench")["results"]}
     assert rows["oracle"]["mean"] >= max(row["mean"] for row in rows.values())
     assert rows["oracle"]["requests"] == 3
+
+
+def test_without_judges_nothing_is_trained(server, configured, tmp_path):
+    config = configured("train") | {"bench": {"seeds": 2, "limit": 3}, "judges": {}}
+    with pytest.raises(ConfigError, match="`judges` is empty"):
+        bench(config, tmp_path / "bench")
+    assert not server.requests
