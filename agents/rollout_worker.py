@@ -6,20 +6,17 @@ number, so it does not matter which worker plays which.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ..inference.client import InferenceClient
-from ..inference.errors import DuologueError, RunStopped
+from ..inference.errors import DuologueError
 from .actor import Actor
-from .books import Books, Entry, divided
+from .books import Entry
 from .played import Played
 from .rollouts import Collector, Timing
+from .worker import Worker
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,13 @@ class Shard:
     error: DuologueError | None = None
 
 
-class RolloutWorker:
+class RolloutWorker(Worker):
     """Plays episodes by number, with the weights it is given.
 
     Args:
         config: The resolved configuration of the training.
         workers: How many share its limits and its dialogues.
-        folder: Where relative paths begin, if it is there.
+        folder: See `Worker`.
     """
 
     def __init__(self, config: Mapping[str, Any], workers: int, folder: str) -> None:
@@ -57,21 +54,12 @@ class RolloutWorker:
         from .ppo import DialoguePPO
         from .train import build_task
 
-        if Path(folder).is_dir():
-            os.chdir(folder)
-            sys.path.append(folder)  # for functions and classes of the user's own
-        settings = divided(config, workers)
-        self._client = InferenceClient.from_settings(settings["inference"])
-        self._task = build_task(settings, self._client)
-        agent, _ = build_agent(settings, self._task)
+        super().__init__(config, workers, folder)
+        self._task = build_task(self.config, self.client)
+        agent, _ = build_agent(self.config, self._task)
         assert isinstance(agent, DialoguePPO)
         self._policy = agent.policy
         self._collector = agent.new_collector(max(1, agent.n_envs // workers))
-        self._books = Books(self._client)
-
-    def ready(self) -> bool:
-        """True, once the worker could be built."""
-        return True
 
     def play(
         self, rollout: int, first: int, count: int, weights: Mapping[str, Any], statistics: Mapping[str, Any]
@@ -95,13 +83,5 @@ class RolloutWorker:
         try:
             played, failures = collector.collect(count, Actor(self._policy).act)
         except DuologueError as error:
-            return Shard(books=self._books.entry(), error=error)
-        return Shard(played, failures, collector.cut, collector.timing, self._books.entry())
-
-    def stop(self, reason: RunStopped) -> None:
-        """Lets the turns under way end and begins no other; from another thread."""
-        self._client.stop(reason)
-
-    def close(self) -> None:
-        """Ends the client."""
-        self._client.close()
+            return Shard(books=self.books.entry(), error=error)
+        return Shard(played, failures, collector.cut, collector.timing, self.books.entry())

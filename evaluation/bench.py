@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
+from ..envs.observation import Observation
 from ..envs.policies import Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
@@ -34,6 +35,7 @@ from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
 from ..plugins.session import session
 from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
+from .playing import played
 from .plots import draw_standings
 
 Row = tuple[float, float, float, float]
@@ -174,16 +176,15 @@ async def _play(task: Task, policy: Policy | None, seed: int, time: int = 0) -> 
 
 
 async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: int, time: int) -> Row:
-    dialogue = Dialogue(task, observe_end=False)
-    observation, _ = await dialogue.reset(Episode(0, scenario, seed))
-    sums, over, turn = np.zeros(4), False, 0
-    while not over:
-        key = (crc32(scenario.id.encode()), seed, turn, time)
-        action = await _best(task, dialogue) if policy is None else policy.act(observation, key)
-        transition = await dialogue.step(action)
+    async def act(seen: Observation, dialogue: Dialogue) -> Any:
+        if policy is None:
+            return await _best(task, dialogue)
+        return policy.act(seen, (crc32(scenario.id.encode()), seed, dialogue.state.turn, time))
+
+    sums = np.zeros(4)
+    async for _, transition in played(task, Episode(0, scenario, seed), act):
         info = transition.info
         sums += transition.reward, info["requests"], info["completion_tokens"], info["cost_usd"]
-        observation, over, turn = transition.observation, transition.terminated or transition.truncated, turn + 1
     reward, requests, tokens, usd = sums.tolist()
     return reward, requests, tokens, usd
 

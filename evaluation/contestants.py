@@ -15,10 +15,10 @@ from ..envs.policies import ConstantPolicy, Policy, RandomPolicy, constant_polic
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..envs.turns import as_turn
-from ..inference.completion import Message
 from ..inference.errors import ConfigError, near_miss
 from ..plugins.bench import Bench
 from ..plugins.verdict import Score, Turn
+from .playing import played
 
 BASELINE_DRAW = 10_000
 """Where the plain baseline's samples begin: far from any candidate's, so that it is never compared with itself."""
@@ -78,16 +78,13 @@ class PolicyContestant:
 
     async def answer(self, scenario: Scenario, repeat: int) -> Answer:
         """Plays one scenario to its end."""
-        dialogue = Dialogue(self.task, observe_end=False)
-        observation, _ = await dialogue.reset(Episode(repeat, scenario, self._first_draw + repeat))
         turns: list[Turn] = []
         actions: list[str] = []
-        over = False
-        while not over:
-            action = await self._act(observation, dialogue, scenario, repeat)
-            before: tuple[Message, ...] = tuple(dialogue.state.messages)
-            transition = await dialogue.step(action)
-            observation, over = transition.observation, transition.terminated or transition.truncated
+        episode = Episode(repeat, scenario, self._first_draw + repeat)
+        async for before, transition in played(
+            self.task, episode, lambda seen, dialogue: self._act(seen, dialogue, scenario, repeat)
+        ):
+            over = transition.terminated or transition.truncated
             actions.append(transition.info["action"])
             reply, reason = transition.info["reply"], transition.info["finish_reason"]
             turns.append(as_turn(scenario, before, len(turns), reply, reason, over))
