@@ -79,8 +79,7 @@ class Alias:
         cls, name: str, bundle: Bundle, endpoint: Endpoint, client: InferenceClient, timeout_s: float = 2.0
     ) -> Alias:
         """The alias of a bundle."""
-        system = str(bundle.settings["task"]["system"])
-        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, system, timeout_s)
+        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, bundle.system, timeout_s)
 
     def messages(self, given: RequestMessages) -> list[Mapping[str, Any]]:
         """The request's messages, with the policy's own system prompt where they have none."""

@@ -89,7 +89,7 @@ class Chat:
 
     def restart(self) -> None:
         """Begins another dialogue."""
-        system = str(self._bundle.settings["task"]["system"])
+        system = self._bundle.system
         self.messages = [{"role": "system", "content": system}] if system else []
 
     async def say(self, text: str, compare: bool) -> Answer:
@@ -152,7 +152,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         bundle = load_bundle(Path(settings.policy).expanduser(), client, trusted=settings.trusted)
-        endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
+        endpoint = bundle.endpoint(settings.upstream)
         endpoint.api_key()
         console = Console()
         say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)

@@ -45,7 +45,7 @@ class Settings:
         alias: The model name under which it is served.
         upstream: Settings of the frozen model's endpoint that differ from those of the training.
         aliases: Further ones: name to ``policy``, ``upstream`` and ``trusted``.
-        trusted: Whether the bundle may name code outside the package, see `load_bundle`.
+        trusted: Whether the bundle may name code outside the package, addresses and keys' variables, see `load_bundle`.
         host: The address to listen on.
         port: The port; 0 for a free one.
         keys_env: Name of the variable that holds the keys which clients must send, separated by commas.
@@ -166,9 +166,7 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
             writers[name] = WriterAlias(name, place)
             continue
         bundle = load_bundle(place, client, trusted=bool(values.get("trusted")))
-        endpoint = Endpoint.from_settings(
-            {**bundle.settings["assistant"], **(values.get("upstream") or {})}, "upstream"
-        )
+        endpoint = bundle.endpoint(values.get("upstream"))
         endpoint.api_key()  # a missing key must show now, not at the first request
         aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
         upstreams[name] = Upstream(endpoint)
