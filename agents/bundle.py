@@ -30,13 +30,11 @@ from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
+from ..plugins.json_file import read_json
 from .networks import NETWORKS
 from .policies import TorchPolicy
 
 FORMAT = 1
-
-_MOST_BYTES = 4_000_000
-"""Length of a ``policy.json``; directives are its longest part."""
 
 _MOST_REQUESTS = 64
 """Requests of one turn that an untrusted bundle may ask for."""
@@ -264,19 +262,12 @@ def build_network(
 
 def _read(folder: Path) -> tuple[dict[str, Any], _Record]:
     """All of ``policy.json``, and its parts that decide how the policy acts."""
-    path = folder / "policy.json"
     try:
-        if not path.is_file():  # reading a pipe or a device would not end
-            raise ValueError(f"there is no file {path.name}")
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
-            raise ValueError(f"{path.name} is longer than {_MOST_BYTES:,} bytes")
-        values = msgspec.json.decode(raw, type=dict[str, Any])
+        values = read_json(folder / "policy.json")
         if values.get("format") != FORMAT:
             raise ConfigError(f"{folder} has bundle format {values.get('format')}, and this version reads {FORMAT}")
         return values, msgspec.convert(values, _Record)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.ValidationError) as error:
         raise _no_bundle(folder, error) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
+from .json_file import read_json
 from .places import CONFIG, SUMMARY
 
 _MAY_CHANGE = re.compile(
@@ -35,10 +36,9 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
         ConfigError: If it is no run folder of this command, or a change would change the results.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        config, summary = read_json(folder / CONFIG), read_json(folder / SUMMARY)
         made_by = summary["command"]
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise ConfigError(f"{folder} is no run folder ({error}): give one that `duologue {command}` made") from error
     if made_by != command:
         raise ConfigError(f"{folder} was made by `duologue {made_by}`: resume it with that command")
@@ -62,6 +62,8 @@ def _apply(config: dict[str, Any], change: str) -> None:
         if place.get(part) is None:
             place[part] = {}
         place = place[part]
+        if not isinstance(place, dict):
+            raise ConfigError(f"`{change}` cannot be set: `{part}` is {place!r} in the folder's configuration")
     try:
         place[last] = json.loads(text)
     except ValueError:  # a text, such as a path

@@ -166,7 +166,7 @@ def test_files_that_never_end_or_are_too_long(saved, tmp_path):
                 load_bundle(folder)
             place.rmdir() if place.is_dir() else place.unlink()
             place.write_bytes(kept)
-    (folder / "policy.json").write_bytes(content + b" " * 4_000_000)
+    (folder / "policy.json").write_bytes(content + b" " * 16_000_000)
     with pytest.raises(ConfigError, match="longer than"):
         load_bundle(folder)
     secret = tmp_path / "secret"
