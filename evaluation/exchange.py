@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..envs.benchmarks import benchmark_scenarios
 from ..envs.importers import IMPORTERS, DataOptions, counts, import_scenarios
 from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run

@@ -16,6 +16,7 @@ from ..envs.state import DialogueState
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder
 from ..inference.endpoint import Endpoint
+from ..inference.errors import ConfigError
 
 _QUICK = ("hashing", "static")
 """Encoders that compute in microseconds, and ask nobody."""
@@ -89,7 +90,7 @@ class Alias:
         return [{"role": "system", "content": self._system}, *given]
 
     def plain(self, original: RequestMessages, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body that asks the frozen model alone, with the sampling of the training where the request has none."""
+        """The body that asks the frozen model alone, with the endpoint's sampling where the request has none."""
         defaults = self.endpoint.sampling.body(0)
         if "max_completion_tokens" in body:
             defaults.pop("max_tokens", None)
@@ -137,10 +138,10 @@ class Alias:
             asked = own.get("max_completion_tokens", own.get("max_tokens"))
             if "max_completion_tokens" in own:
                 body.pop("max_tokens", None)
-            if asked is not None and "max_tokens" in request.sampling:  # the policy may say less, never more
+            if asked and asked > 0 and "max_tokens" in request.sampling:  # the policy may say less, never more
                 name = "max_completion_tokens" if "max_completion_tokens" in own else "max_tokens"
                 body[name] = min(asked, request.sampling["max_tokens"])
-            if isinstance(own.get("seed"), int):
+            if own.get("seed") is not None:
                 body["seed"] = own["seed"] + index
             if request.logprobs:
                 body["logprobs"] = True
@@ -149,3 +150,25 @@ class Alias:
             messages = [given.get(id(message), message) for message in request.messages]
             made.append({"model": endpoint.model, "messages": messages, **body})
         return made
+
+
+def served_endpoint(trained: Mapping[str, Any], changes: Mapping[str, Any], *, capped: bool = False) -> Endpoint:
+    """The frozen model's endpoint: that of the training with changes.
+
+    The training's ``max_tokens`` keeps episodes short, which is nothing that users of a deployed model asked for.
+
+    Args:
+        trained: Settings of the training's endpoint.
+        changes: Settings that differ; ``sampling`` field by field, null to send none.
+        capped: Whether the training's ``max_tokens`` holds, too.
+
+    Raises:
+        ConfigError: If a value is refused.
+    """
+    sampling = dict(trained.get("sampling") or {})
+    if not capped:
+        sampling.pop("max_tokens", None)
+    given = changes.get("sampling") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"`upstream.sampling` must hold settings by name, not {given!r}")
+    return Endpoint.from_settings({**trained, **changes, "sampling": {**sampling, **given}}, "upstream")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,8 +24,9 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
+from .alias import served_endpoint
 
 _PLAIN_DRAW = 10_000
 """Samples between the policy's candidates and the plain model's answer, so that it is another one."""
@@ -152,7 +152,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         bundle = load_bundle(Path(settings.policy).expanduser(), client, trusted=settings.trusted)
-        endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
+        endpoint = served_endpoint(bundle.settings["assistant"], settings.upstream or {}, capped=True)
         endpoint.api_key()
         console = Console()
         say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)

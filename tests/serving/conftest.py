@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-import uvicorn
 from aiohttp import web
 
 from duologue.agents import DialoguePPO, DialogueVecEnv, load_bundle, save_bundle
 from duologue.agents.networks import NETWORKS, network_name
 from duologue.serving import Alias, Limits, build_app
 from duologue.serving.completions import Service
+from duologue.serving.connections import Config, Server
 from duologue.serving.upstream import Upstream
 from duologue.tests.conftest import FakeServer, spoken
 
@@ -119,8 +119,8 @@ class Running:
 
     def __init__(self, service: Service, limits: Limits | None = None, feedback: Any = None) -> None:
         self.service = service
-        config = uvicorn.Config(build_app(service, limits, feedback), port=0, log_config=None, access_log=False)
-        self._server = uvicorn.Server(config)
+        limits = limits or Limits()
+        self._server = Server(Config(build_app(service, limits, feedback), limits, service.metrics))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:
