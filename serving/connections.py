@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The head of a request begins."""
-        self._pending = self._ignored = 0
+        self._ignored = 0
         self._receiving = self._begun = True
         self._mark = self.loop.time()
         super().on_message_begin()
