@@ -28,6 +28,7 @@ class StreamingServer(FakeServer):
     Attributes:
         pause_s: Seconds between two words.
         hung_up: Streams, and plain requests, whose client went away.
+        embedding_requests: Bodies of requests for embeddings.
     """
 
     handler_cancellation = True
@@ -36,6 +37,7 @@ class StreamingServer(FakeServer):
         self.pause_s = 0.0
         self.hung_up = 0
         self.break_after: int | None = None
+        self.embedding_requests: list[dict[str, Any]] = []
         super().__init__()
         self.answer = lambda body: spoken({k: v for k, v in body.items() if not k.startswith("stream")})
 
@@ -46,6 +48,10 @@ class StreamingServer(FakeServer):
         except (asyncio.CancelledError, ConnectionError):
             self.hung_up += 1
             raise
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        self.embedding_requests.append(await request.json())
+        return await super()._embeddings(request)
 
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         self.requests.append(body)
