@@ -91,14 +91,16 @@ class Bundle:
     max_turns: int = 8
     trusted: bool = False
 
-    def endpoint(self, own: Mapping[str, Any] | None = None) -> Endpoint:
+    def endpoint(self, own: Mapping[str, Any] | None = None, *, capped: bool = True) -> Endpoint:
         """The frozen model's endpoint: the training's, changed by the user's own settings.
 
         An untrusted bundle gives the model's name, its sampling and the address of a model embedded here. Every other setting is
         the user's or the default.
 
         Args:
-            own: Settings of `Endpoint`, which go first.
+            own: Settings of `Endpoint`, which go first; ``sampling`` field by field, null to send none.
+            capped: Whether the training's ``max_tokens`` holds. It keeps episodes short; users of a served model did not ask
+                for it.
 
         Raises:
             ConfigError: If the user must name the address, or a setting is refused.
@@ -109,19 +111,27 @@ class Bundle:
             raise ConfigError(f"`upstream` must hold settings by name, not {given!r}")
         if not self.trusted:
             named = f"{learnt.get('base_url')} with the key in `{learnt.get('api_key_env')}`" if learnt else "nowhere"
-            kept = ("model", "sampling", "base_url") if str(learnt.get("base_url")).startswith("embedded://") else None
-            learnt = {name: learnt[name] for name in kept or ("model", "sampling") if name in learnt}
+            here = str(learnt.get("base_url")).startswith("embedded://")
+            names = ("model", "sampling", "base_url") if here else ("model", "sampling")
+            learnt = {name: learnt[name] for name in names if name in learnt}
             if "base_url" not in {**learnt, **given}:
                 raise ConfigError(
                     f"`upstream.base_url` is missing: the address in {self.folder} ({named}) is only used if you trust the "
                     "bundle. Set `'upstream={base_url: …, api_key_env: …}'`, or `trusted=true` if the bundle is your own"
                 )
-        endpoint = Endpoint.from_settings({**learnt, **given}, "upstream")
-        if endpoint.sampling.extra and not self.trusted and "sampling" not in given:
+        kept, changes = learnt.get("sampling") or {}, given.get("sampling") or {}
+        for values in (kept, changes):
+            if not isinstance(values, Mapping) or not isinstance(values.get("extra") or {}, Mapping):
+                raise ConfigError(f"`upstream.sampling` must hold settings by name, not {values!r}")
+        sampling = dict(kept)
+        if sampling.get("extra") and not self.trusted and "extra" not in changes:
             raise ConfigError(
-                f"{self.folder} adds {', '.join(f'`{name}`' for name in endpoint.sampling.extra)} to the body of every request: set "
-                "`upstream.sampling` yourself, or `trusted=true` if the bundle is your own"
+                f"{self.folder} adds {', '.join(f'`{name}`' for name in sampling['extra'])} to the body of every request: set "
+                "`upstream.sampling.extra` yourself, or `trusted=true` if the bundle is your own"
             )
+        if not capped:
+            sampling.pop("max_tokens", None)
+        endpoint = Endpoint.from_settings({**learnt, **given, "sampling": {**sampling, **changes}}, "upstream")
         return endpoint
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +24,7 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 
 _PLAIN_DRAW = 10_000

@@ -80,7 +80,7 @@ def test_limits_prices_and_fields_of_the_body_are_the_users(saved):
     mine = {"base_url": "https://mine.example/v1"}
     with pytest.raises(ConfigError, match="`service_tier` to the body"):
         load_bundle(folder).endpoint(mine)
-    assert not load_bundle(folder).endpoint({**mine, "sampling": {}}).sampling.extra
+    assert not load_bundle(folder).endpoint({**mine, "sampling": {"extra": {}}}).sampling.extra
 
 
 def test_a_model_embedded_here_needs_no_trust_and_gets_no_key(saved, monkeypatch):
