@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
-from .json_file import read_json
+from ..inference.records import MOST_BYTES, read_json
 from .places import CONFIG, SUMMARY
 
 _MAY_CHANGE = re.compile(
@@ -36,9 +36,9 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
         ConfigError: If it is no run folder of this command, or a change would change the results.
     """
     try:
-        config, summary = read_json(folder / CONFIG), read_json(folder / SUMMARY)
+        config, summary = (read_json(folder / name, dict, MOST_BYTES) for name in (CONFIG, SUMMARY))
         made_by = summary["command"]
-    except (ValueError, KeyError) as error:
+    except (ConfigError, KeyError) as error:
         raise ConfigError(f"{folder} is no run folder ({error}): give one that `duologue {command}` made") from error
     if made_by != command:
         raise ConfigError(f"{folder} was made by `duologue {made_by}`: resume it with that command")

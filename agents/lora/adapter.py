@@ -22,8 +22,8 @@ import torch as th
 from peft import PeftModel, get_peft_model_state_dict
 
 from ...inference.errors import ConfigError
+from ...inference.records import MOST_BYTES, read_json
 from ...inference.settings import construct
-from ...plugins.json_file import read_json
 from .local_model import EMBEDDED, ORIGINS, LocalModel, load_local_model
 from .quiet import quiet
 from .writer import Decoding, LocalWriter
@@ -97,17 +97,17 @@ def read_record(folder: Path) -> dict[str, Any]:
         ConfigError: If it cannot be read, or is of a later format.
     """
     try:
-        config = msgspec.convert(read_json(folder / "adapter_config.json"), _Adapter)
+        config = msgspec.convert(read_json(folder / "adapter_config.json", dict, MOST_BYTES), _Adapter)
         if (folder / "writer.json").exists():
-            record = read_json(folder / "writer.json")
+            record = read_json(folder / "writer.json", dict, MOST_BYTES)
         else:
             own = {origin: EMBEDDED + name for name, origin in ORIGINS.items()}
             base = config.base_model_name_or_path
             record = {"format": FORMAT, "model": own.get(str(base), base)}
         if record.get("format") != FORMAT:
-            raise ConfigError(f"{folder} has adapter format {record.get('format')}, and this version reads {FORMAT}")
+            raise ValueError(f"its format is {str(record.get('format'))[:80]}, and this version reads {FORMAT}")
         msgspec.convert(record, _Writer)
-    except (ValueError, msgspec.ValidationError) as error:
+    except (ConfigError, ValueError, OverflowError, msgspec.ValidationError) as error:
         raise ConfigError(f"{folder} cannot be read as an adapter: {error}") from error
     return record
 

@@ -162,7 +162,7 @@ def test_files_that_never_end_or_are_too_long(saved, tmp_path):
         for poison in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
             place.unlink()
             poison(place)
-            with pytest.raises(ConfigError, match=f"is no bundle .there is no file {name}"):
+            with pytest.raises(ConfigError, match=f"is no bundle .there is no file .*{name}"):
                 load_bundle(folder)
             place.rmdir() if place.is_dir() else place.unlink()
             place.write_bytes(kept)
@@ -271,6 +271,9 @@ RECORD = {
                 {"assistant": []},
                 {"task": {"system": 1}},
                 {"task": {"max_turns": 0}},
+                {"task": {"max_turns": 10**4000}},
+                {"interface": {"name": "select", "n": 10**4000}},
+                {"encoder": {"name": "hashing", "dim": 10**4000}},
                 {"task": "x"},
             )
         ),
