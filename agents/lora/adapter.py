@@ -99,7 +99,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         config = msgspec.convert(read_json(folder / "adapter_config.json", dict, MOST_BYTES), _Adapter)
         if (folder / "writer.json").exists():
-            record = read_json(folder / "writer.json", dict, MOST_BYTES)
+            record: dict[str, Any] = read_json(folder / "writer.json", dict, MOST_BYTES)
         else:
             own = {origin: EMBEDDED + name for name, origin in ORIGINS.items()}
             base = config.base_model_name_or_path
