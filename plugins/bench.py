@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..inference.batches import Batches
@@ -51,11 +52,12 @@ class Bench:
 
     async def _judge(self, turns: Sequence[Turn]) -> list[Verdict]:
         verdicts = await self._attempt(turns)
-        for _ in range(self._retries):
+        for attempt in range(1, self._retries + 1):
             again = [i for i, verdict in enumerate(verdicts) if isinstance(verdict, Failure)]
             if not again:
                 break
-            for i, verdict in zip(again, await self._attempt([turns[i] for i in again]), strict=True):
+            later = [replace(turns[i], attempt=turns[i].attempt + attempt) for i in again]
+            for i, verdict in zip(again, await self._attempt(later), strict=True):
                 verdicts[i] = verdict
         return verdicts
 

@@ -24,6 +24,7 @@ class Turn:
         finish_reason: ``stop``, or ``length`` if the reply was cut.
         index: The turn's number in its dialogue, from 0.
         last: Whether the dialogue ends with this turn.
+        attempt: How many earlier attempts to judge this turn failed; a judge that asks a model then takes a new sample.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +36,7 @@ class Turn:
     finish_reason: str = "stop"
     index: int = 0
     last: bool = True
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
