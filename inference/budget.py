@@ -253,10 +253,7 @@ class Account:
         overrun, most = self._overrun, self._most
         if overrun is not None:
             if not overrun.known:
-                await overrun.alone.acquire()
-                self._alone = True
-                if overrun.known:
-                    self._release()
+                await self._go_first(overrun)
             further = math.ceil(self._longest * (overrun.factor - 1))
             most += Amount(0, further, self._price.cost_usd(0, further) - self._price.per_request_usd)
         try:
@@ -265,6 +262,13 @@ class Account:
             self._release()
             raise
         self._held = most
+
+    async def _go_first(self, overrun: Overrun) -> None:
+        """Goes alone, or waits until an answer has come."""
+        await overrun.alone.acquire()
+        self._alone = True
+        if overrun.known:
+            self._release()
 
     def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
         """The attempt was answered, and the server says what it counted."""

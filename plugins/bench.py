@@ -5,6 +5,7 @@ A judge that says `concurrent = True` gets every turn alone and at once instead,
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,8 +69,10 @@ class Bench:
             return [Failure(str(error))] * len(turns)
         except DuologueError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-            return [Failure(f"{type(error).__name__}: {error}")] * len(turns)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever a stranger's judge does, `sys.exit` too)
+            return [Failure.raised(error)] * len(turns)
         if len(verdicts) != len(turns):
             return [Failure(f"returned {len(verdicts)} verdicts for {len(turns)} turns")] * len(turns)
         return [_checked(verdict) for verdict in verdicts]
@@ -100,8 +103,10 @@ async def compared(judge: PairwiseJudge, first: Turn, second: Turn) -> Preferenc
         return Failure(str(error))
     except DuologueError:
         raise
-    except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-        return Failure(f"{type(error).__name__}: {error}")
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (whatever a stranger's judge does, `sys.exit` too)
+        return Failure.raised(error)
     if len(answers) != 1:
         return Failure(f"returned {len(answers)} preferences for 1 pair")
     answer: Any = answers[0]
