@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jinja2
+import msgspec
 import numpy as np
 
 from ..inference.errors import ConfigError
@@ -140,9 +141,33 @@ def read_matches(path: Path) -> list[Record]:
     """The lines of ``matches.jsonl``.
 
     Raises:
-        ConfigError: If it cannot be read, or holds none.
+        ConfigError: If it cannot be read, holds none, or a line is none.
     """
-    return [record for _, record in read_records(path, "the evaluation's matches")]
+    records = read_records(path, "the evaluation's matches")
+    for where, record in records:
+        try:
+            msgspec.convert(record, _Match)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where} is no match: {error}") from error
+    return [record for _, record in records]
+
+
+class _Match(msgspec.Struct):
+    """What every line of ``matches.jsonl`` holds; somebody else may have written it."""
+
+    scenario: str
+    contestant: str
+    baseline: str
+    judge: str
+    messages: list[dict[str, Any]] | None
+    reply: str | None
+    baseline_reply: str | None
+    actions: list[str] | None
+    scores: list[float | None] | None
+    orders: list[Annotated[float, msgspec.Meta(ge=0, le=1)]]
+    outcome: Literal["win", "loss", "tie"] | None
+    consistent: bool | None
+    failure: str | None
 
 
 def _plain(row: Row) -> dict[str, Any]:

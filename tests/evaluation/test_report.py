@@ -149,6 +149,32 @@ def test_a_folder_without_an_evaluation_is_refused(folder, break_it, said):
         write_report(folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contestant": 7},
+        {"messages": "x"},
+        {"messages": ["x"]},
+        {"orders": [2.0]},
+        {"orders": ["win"]},
+        {"orders": None},
+        {"outcome": "won"},
+        {"actions": [1]},
+        {"scores": "x"},
+        {"reply": ["x"]},
+        {"failure": 1},
+    ],
+)
+def test_a_match_that_somebody_damaged_is_named_with_its_line(folder, changes):
+    lines = (folder / "matches.jsonl").read_text(encoding="utf-8").splitlines()
+    missing = {name: value for name, value in json.loads(lines[1]).items() if name not in changes}
+    for broken in (json.loads(lines[1]) | changes, missing):
+        damaged = [lines[0], json.dumps(broken), *lines[2:]]
+        (folder / "matches.jsonl").write_text("\n".join(damaged), encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"matches.jsonl line 2 is no match: "):
+            write_report(folder)
+
+
 def test_the_command_takes_one_folder():
     with pytest.raises(ConfigError, match="takes one run folder"):
         run([])
