@@ -65,6 +65,10 @@ def write_report(folder: Path) -> Path:
         ConfigError: If a file is missing or cannot be read.
     """
     summary, records = _read(folder / SUMMARY), read_matches(folder / MATCHES)
+    try:
+        msgspec.convert(summary, _Summary)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{folder / SUMMARY} is no summary of a run: {error}") from error
     rows = leaderboard(records)
     boards: dict[str, list[Row]] = {}
     for row in rows:
@@ -150,6 +154,35 @@ def read_matches(path: Path) -> list[Record]:
         except msgspec.ValidationError as error:
             raise ConfigError(f"{where} is no match: {error}") from error
     return [record for _, record in records]
+
+
+class _Requests(msgspec.Struct):
+    paid: int
+    reused: int
+    failed: int
+
+
+class _Tokens(msgspec.Struct):
+    prompt: int
+    completion: int
+
+
+class _Alarm(msgspec.Struct):
+    name: str
+    rollout: int | None
+    message: str
+
+
+class _Summary(msgspec.Struct):
+    """What a report reads of ``summary.json``; somebody else may have written it."""
+
+    requests: _Requests
+    tokens: _Tokens
+    cost_usd: float
+    wall_s: float = 0.0
+    alarms: list[_Alarm] = []
+    plan: dict[str, float] | None = None
+    judge: dict[str, Any] | None = None
 
 
 class _Match(msgspec.Struct):

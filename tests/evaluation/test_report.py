@@ -175,6 +175,26 @@ def test_a_match_that_somebody_damaged_is_named_with_its_line(folder, changes):
             write_report(folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"requests": []}, {"requests": {}}, {"tokens": None}, {"cost_usd": "x"}, {"wall_s": []}, {"judge": 7}]
+    + [{"alarms": value} for value in ("x", [7], [{"name": 1}])],
+)
+def test_a_summary_that_somebody_damaged_is_named(folder, changes):
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (folder / "summary.json").write_text(json.dumps(summary | changes), encoding="utf-8")
+    with pytest.raises(ConfigError, match="summary.json is no summary of a run: "):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\n1\n", b"a,b\n1\n", b"a\n1,2,3\n", b'"', b"a\n" + b"1" * 200_000 + b"\n", b"a\nx\n"]
+)
+def test_damaged_curves_leave_the_results(folder, content):
+    (folder / "progress.csv").write_bytes(content)
+    assert write_report(folder).exists()
+
+
 def test_the_command_takes_one_folder():
     with pytest.raises(ConfigError, match="takes one run folder"):
         run([])
