@@ -95,6 +95,9 @@ def write_report(folder: Path) -> Path:
         health=health,
         data=embedded([_shown(record) for record in records]),
     )
+    for name in (TABLE, FIGURES, PAGE, *PICTURES):
+        if (folder / name).is_symlink():  # a folder from somebody else must not choose what is written over
+            (folder / name).unlink()
     (folder / TABLE).write_text(markdown(headed, boards, found, health, POLICY), encoding="utf-8")
     figures = {
         "version": 1,

@@ -7,8 +7,8 @@ import zlib
 _SMALL = 4096
 """Bytes of a text that is not worth compressing."""
 
-_MOST_BYTES = 64_000_000
-"""Bytes of a text that is read: in a cassette from somebody else, a small row could unpack to any length."""
+MOST_BYTES = 2**28
+"""Bytes of a text that is read, as many as of an answer: in a cassette from somebody else, a small row could unpack to any length."""
 
 _PLAIN = b"{"
 """How a text begins that is stored as it is; nothing compressed begins so."""
@@ -31,10 +31,10 @@ def unpack(stored: bytes) -> bytes:
         raise zlib.error(f"it is a {type(stored).__name__}")
     if not stored.startswith(_PLAIN):
         unpacking = zlib.decompressobj()
-        text = unpacking.decompress(stored, _MOST_BYTES)
+        text = unpacking.decompress(stored, MOST_BYTES)
         if not unpacking.eof:
-            long = unpacking.unconsumed_tail or len(text) == _MOST_BYTES
-            raise zlib.error(f"it is longer than {_MOST_BYTES:,} bytes" if long else "its end is missing")
+            long = unpacking.unconsumed_tail or len(text) == MOST_BYTES
+            raise zlib.error(f"it is longer than {MOST_BYTES:,} bytes" if long else "its end is missing")
         return text
     if zlib.crc32(stored[:-4]).to_bytes(4, "big") != stored[-4:]:
         raise zlib.error("the checksum does not fit")

@@ -187,6 +187,17 @@ def test_a_summary_that_somebody_damaged_is_named(folder, changes):
         write_report(folder)
 
 
+def test_a_link_in_the_folder_is_not_written_through(folder, tmp_path):
+    mine = tmp_path / "mine"
+    for name in ("report.html", "report.md", "report.json", "report.svg"):
+        mine.write_text("kept")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(mine)
+        write_report(folder)
+        assert mine.read_text() == "kept"
+        assert not (folder / name).is_symlink()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe\n1\n", b"a,b\n1\n", b"a\n1,2,3\n", b'"', b"a\n" + b"1" * 200_000 + b"\n", b"a\nx\n"]
 )
