@@ -82,8 +82,8 @@ def save_bundle(
     half.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     save_file(weights, half / "policy.safetensors")
-    (half / "policy.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    (half / "README.md").write_text(_card(record))
+    (half / "policy.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (half / "README.md").write_text(_card(record), encoding="utf-8")
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
@@ -109,7 +109,7 @@ def load_bundle(
     if (folder / "bundle").is_dir():
         folder = folder / "bundle"
     try:
-        record = json.loads((folder / "policy.json").read_text())
+        record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "policy.safetensors", device=device)
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{folder} is no bundle ({error}): give the folder that `duologue train` wrote") from error

@@ -113,7 +113,10 @@ def run_import(arguments: Sequence[str]) -> None:
             "feedback holds no verdicts on pairs: give `to=scenarios.jsonl`, or `duologue judge-check data=…`"
         )
     questions, answers = (None if path is None else Path(path) for path in (options.questions, options.answers))
-    _keep(read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline), kind, options)
+    judged, twice = read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline)
+    _keep(judged, kind, files, options)
+    if twice:
+        say(f"{twice:,} verdicts occur in more than one file and count once")
 
 
 def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> None:
@@ -131,7 +134,7 @@ def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> No
         say(f"  {text}")
 
 
-def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) -> None:
+def _keep(judged: Sequence[ImportedMatch], kind: str, files: Sequence[str], options: ImportOptions) -> None:
     """Writes a run folder like that of a comparison."""
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):
@@ -141,7 +144,8 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
         key = (one.contestant, one.baseline, one.judge)
         tally = tallies.setdefault(key, Tally(*key))
         tally.add(Scenario(one.scenario, "test", ("imported",)), one.match)
-    with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
+    paths = [str(Path(file).expanduser().resolve()) for file in files]
+    with Run("import", folder, {"format": kind, "files": paths, **vars(options)}, Meter()) as run:
         write_lines(folder / MATCHES, [one.record() for one in judged])
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
     show_boards(run.summary["results"], Console())

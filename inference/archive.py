@@ -114,8 +114,7 @@ def stats(path: Path) -> Stats:
         result = Stats(str(path), sum(file.stat().st_size for file in files if file.exists()))
         for row in rows(connection):
             try:
-                request = msgspec.json.decode(unpack(row.request), type=_Request)
-                usage = msgspec.json.decode(unpack(row.body), type=_Answer).usage
+                request, usage = _read(row)
             except (zlib.error, msgspec.MsgspecError):
                 result.damaged += 1
                 continue
@@ -207,8 +206,7 @@ def prune(
     with opened(path) as connection:
         for row in rows(connection):
             try:
-                request = msgspec.json.decode(unpack(row.request), type=_Request)
-                unpack(row.body)
+                request, _ = _read(row)
             except (zlib.error, msgspec.MsgspecError):
                 keys.append((row.key,))
                 continue
@@ -238,6 +236,18 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise broken(path, "used", error) from error
+
+
+def _read(row: PackedRow) -> tuple[_Request, _Usage | None]:
+    """A row's request and usage; an answer that is a list, as embeddings are kept, has none.
+
+    Raises:
+        zlib.error: If it is damaged.
+        msgspec.MsgspecError: Likewise.
+    """
+    answer = msgspec.json.decode(unpack(row.body), type=_Answer | list[msgspec.Raw])
+    request = msgspec.json.decode(unpack(row.request), type=_Request)
+    return request, answer.usage if isinstance(answer, _Answer) else None
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:

@@ -57,7 +57,7 @@ def test_two_endpoints_and_a_file_of_prompts(server, configure, prompts, tmp_pat
     assert len(server.requests) == 6 * (2 + 2)  # two answers, two orders
     assert lines[0]["rationales"] == ["Because.\nVerdict: A", "Because.\nVerdict: B"]
     out = " ".join(capsys.readouterr().out.split())
-    assert "big is better than small: it wins 100.0%" in out
+    assert "big is better than small: win rate 100.0%" in out
     assert out.endswith("report.html")
     assert "Because." in (tmp_path / "run" / "report.html").read_text()
 

@@ -54,6 +54,14 @@ def test_statistics_count_by_endpoint(tmp_path):
     assert found.file_bytes >= path.stat().st_size
 
 
+def test_lists_are_answers_that_count_no_tokens(tmp_path):
+    path = fill(tmp_path / "c.sqlite", 2, body=b"[[0.1, 0.2], [0.3, 0.4]]")
+    found = archive.stats(path)
+    assert (found.damaged, found.answers) == (0, 2)
+    damage(path)
+    assert (archive.stats(path).damaged, archive.prune(path)) == (1, 1)
+
+
 def test_an_export_is_imported_elsewhere_byte_for_byte(tmp_path):
     path = fill(tmp_path / "a.sqlite", 3)
     fill(path, 2, "http://long/v1 m", LONG)
