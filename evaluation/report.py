@@ -25,6 +25,7 @@ from ..plugins.progress import PROGRESS
 from .battles import Battles
 from .judge_health import judge_health
 from .leaderboard import Record, Row, comparisons, leaderboard, score
+from .length_control import Anchor
 from .markdown import markdown
 from .plots import draw_boards
 from .ratings import NotConnected, Rating, rate
@@ -33,6 +34,9 @@ from .training_curves import curves
 
 PAGE, TABLE, FIGURES, PICTURES = "report.html", "report.md", "report.json", ("report.svg", "report.png")
 """Their places in the run folder."""
+
+ANCHOR = "anchor.jsonl"
+"""Observations of AlpacaEval's length control that are not of the run: see `Anchor`."""
 
 POLICY = "trained policy"
 
@@ -78,7 +82,7 @@ def write_report(folder: Path, beside: str | None = None) -> Path:
         ConfigError: If a file is missing or cannot be read, or there is no such contestant.
     """
     summary, records = _read(folder / SUMMARY), read_matches(folder / MATCHES)
-    rows = leaderboard(records)
+    rows = leaderboard(records, _anchor(folder / ANCHOR))
     boards: dict[str, list[Row]] = {}
     for row in rows:
         boards.setdefault(row.baseline, []).append(row)
@@ -101,6 +105,7 @@ def write_report(folder: Path, beside: str | None = None) -> Path:
         alarms=summary.get("alarms", []),
         failed=any(row.failures for row in rows),
         ordered=any(row.consistency for row in rows),
+        like_alpaca_eval=any((record.get("source") or {}).get("difficulty") is not None for record in records),
         graded=any(order not in (0, 0.5, 1) for record in records for order in record["orders"]),
         health=health,
         data=embedded(_browsed(records)),
@@ -119,6 +124,33 @@ def write_report(folder: Path, beside: str | None = None) -> Path:
     path = folder / PAGE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _anchor(path: Path) -> Anchor | None:
+    return read_anchor(path) if path.exists() else None
+
+
+def read_anchor(path: Path) -> Anchor:
+    """Reads an anchor: records with AlpacaEval's ``preference``, ``std_delta_len`` and ``instruction_difficulty``.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a record lacks a number.
+    """
+    names = ("preference", "std_delta_len", "instruction_difficulty")
+    rows = [[number_of(record, name, where) for name in names] for where, record in read_records(path, "the anchor")]
+    return Anchor(*zip(*rows, strict=True))
+
+
+def number_of(record: Record, name: str, where: str) -> float:
+    """A number in a record.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{where}: `{name}` must be a number, not {value!r}")
+    return float(value)
 
 
 def _beside(rows: Sequence[Row], name: str | None) -> Row:

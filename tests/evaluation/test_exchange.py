@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from duologue.cli import main
 from duologue.envs import load_scenarios
 from duologue.evaluation.answer_files import read_answers
 from duologue.evaluation.exchange import run_export, run_import
+from duologue.evaluation.length_control import Anchor, style_controlled
 from duologue.evaluation.prompts import load_prompts
 from duologue.inference.errors import ConfigError
 
@@ -212,6 +214,43 @@ def test_an_export_keeps_what_the_import_read(arena, tmp_path):
     labels = {record["uid"]: [game["score"] for game in record["games"]] for record in read(judged)}
     assert labels["a"] == ["B>>A", "A>B"]
     assert {record["category"] for record in read(tmp_path / "back" / "question.jsonl")} == {"hard_prompt"}
+
+
+def test_difficulties_and_an_anchor_give_alpaca_evals_length_control(tmp_path):
+    rng = np.random.default_rng(0)
+    records, known = [], []
+    for i in range(60):
+        record = {**ANNOTATIONS[0], "instruction": f"Question {i}?", "preference": 1 + float(rng.random())}
+        records.append(
+            {**record, "output_1": "x" * int(rng.integers(5, 90)), "output_2": "y" * int(rng.integers(5, 90))}
+        )
+        known.append({"instruction": f"Question {i}?", "difficulty": float(rng.normal())})
+    names = ("preference", "std_delta_len", "instruction_difficulty")
+    anchor = [dict(zip(names, map(float, (rng.random(), *rng.normal(size=2))), strict=True)) for _ in range(80)]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(records))
+    options = [
+        f"difficulty={lines(tmp_path / 'd.jsonl', known)}",
+        f"anchor={lines(tmp_path / 'a.jsonl', anchor)}",
+    ]
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}", *options])
+    shorter = [len(record["output_1"]) - len(record["output_2"]) for record in records]
+    expected = style_controlled(
+        [record["preference"] - 1 for record in records],
+        shorter,
+        [one["difficulty"] for one in known],
+        Anchor(*([row[name] for row in anchor] for name in names)),
+    )
+    (row,) = json.loads((tmp_path / "run" / "report.json").read_text())["leaderboard"]
+    assert row["controlled"]["rate"] == pytest.approx(expected.rate)
+    assert "as AlpacaEval does it" in (tmp_path / "run" / "report.html").read_text()
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'plain'}"])
+    assert "not the figure that AlpacaEval publishes" in (tmp_path / "plain" / "report.html").read_text()
+    with pytest.raises(ConfigError, match="`anchor` needs `difficulty`"):
+        run_import(["alpaca_eval", str(path), f"to={tmp_path / 'x'}", options[1]])
+    lines(tmp_path / "d.jsonl", known[1:])
+    with pytest.raises(ConfigError, match=r"has none for the question 'Question 0\?'"):
+        run_import(["alpaca_eval", str(path), f"to={tmp_path / 'x'}", options[0]])
 
 
 def test_pairs_of_mt_bench_keep_their_turns_and_orders(mt, tmp_path):
