@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..envs.benchmarks import benchmark_scenarios
 from ..envs.importers import IMPORTERS, DataOptions, counts, import_scenarios
 from ..envs.scenarios import Scenario, write_scenarios
@@ -23,14 +21,14 @@ from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
 from ..inference.records import read_records, write_lines
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
-from .report import ANCHOR, number_of, read_anchor, read_matches, write_report
+from .report import ANCHOR, PAGE, number_of, read_anchor, read_matches, write_report
 from .table import show_boards
 from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
@@ -180,8 +178,9 @@ def _keep(
         if anchor:
             write_lines(folder / ANCHOR, anchor)
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
+        run.afterwards = lambda: write_report(folder)
     show_boards(run.summary["results"], Console())
-    say(f"{len(judged):,} matches. The report is {write_report(folder)}")
+    say(f"{len(judged):,} matches. The report is {folder / PAGE}")
 
 
 def run_export(arguments: Sequence[str]) -> None:

@@ -138,7 +138,7 @@ def read_anchor(path: Path) -> Anchor:
     """
     names = ("preference", "std_delta_len", "instruction_difficulty")
     rows = [[number_of(record, name, where) for name in names] for where, record in read_records(path, "the anchor")]
-    return Anchor(*zip(*rows, strict=True))
+    return Anchor(*np.array(rows).T)
 
 
 def number_of(record: Record, name: str, where: str) -> float:

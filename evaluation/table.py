@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..inference.saying import say
+from ..inference.saying import Console, say
 
 
 def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
