@@ -185,7 +185,8 @@ class Evaluation:
             interface=self.bundle.interface,
             encoder=self.bundle.encoder,
             scenarios=scenarios,
-            **self.bundle.settings["task"],
+            system=self.bundle.system,
+            max_turns=self.bundle.max_turns,
         )
 
     def play(self, run: Run) -> None:

@@ -16,7 +16,6 @@ from ..envs.state import DialogueState
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder
 from ..inference.endpoint import Endpoint
-from ..inference.errors import ConfigError
 
 _QUICK = ("hashing", "static")
 """Encoders that compute in microseconds, and ask nobody."""
@@ -80,8 +79,7 @@ class Alias:
         cls, name: str, bundle: Bundle, endpoint: Endpoint, client: InferenceClient, timeout_s: float = 2.0
     ) -> Alias:
         """The alias of a bundle."""
-        system = str(bundle.settings["task"]["system"])
-        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, system, timeout_s)
+        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, bundle.system, timeout_s)
 
     def messages(self, given: RequestMessages) -> list[Mapping[str, Any]]:
         """The request's messages, with the policy's own system prompt where they have none."""
@@ -150,25 +148,3 @@ class Alias:
             messages = [given.get(id(message), message) for message in request.messages]
             made.append({"model": endpoint.model, "messages": messages, **body})
         return made
-
-
-def served_endpoint(trained: Mapping[str, Any], changes: Mapping[str, Any], *, capped: bool = False) -> Endpoint:
-    """The frozen model's endpoint: that of the training with changes.
-
-    The training's ``max_tokens`` keeps episodes short, which is nothing that users of a deployed model asked for.
-
-    Args:
-        trained: Settings of the training's endpoint.
-        changes: Settings that differ; ``sampling`` field by field, null to send none.
-        capped: Whether the training's ``max_tokens`` holds, too.
-
-    Raises:
-        ConfigError: If a value is refused.
-    """
-    sampling = dict(trained.get("sampling") or {})
-    if not capped:
-        sampling.pop("max_tokens", None)
-    given = changes.get("sampling") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"`upstream.sampling` must hold settings by name, not {given!r}")
-    return Endpoint.from_settings({**trained, **changes, "sampling": {**sampling, **given}}, "upstream")

@@ -26,7 +26,6 @@ from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
 from ..inference.saying import Console, say
 from ..inference.settings import construct
-from .alias import served_endpoint
 
 _PLAIN_DRAW = 10_000
 """Samples between the policy's candidates and the plain model's answer, so that it is another one."""
@@ -89,7 +88,7 @@ class Chat:
 
     def restart(self) -> None:
         """Begins another dialogue."""
-        system = str(self._bundle.settings["task"]["system"])
+        system = self._bundle.system
         self.messages = [{"role": "system", "content": system}] if system else []
 
     async def say(self, text: str, compare: bool) -> Answer:
@@ -152,7 +151,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         bundle = load_bundle(Path(settings.policy).expanduser(), client, trusted=settings.trusted)
-        endpoint = served_endpoint(bundle.settings["assistant"], settings.upstream or {}, capped=True)
+        endpoint = bundle.endpoint(settings.upstream)
         endpoint.api_key()
         console = Console()
         say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)

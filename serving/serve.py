@@ -27,7 +27,7 @@ from ..inference.saying import Console, printable, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.manager import plugins
-from .alias import Alias, served_endpoint
+from .alias import Alias
 from .app import Limits, build_app, on_loopback
 from .completions import Service
 from .connections import Config, Server
@@ -46,7 +46,7 @@ class Settings:
         alias: The model name under which it is served.
         upstream: Settings of the frozen model's endpoint that differ from those of the training.
         aliases: Further ones: name to ``policy``, ``upstream`` and ``trusted``.
-        trusted: Whether the bundle may name code outside the package, see `load_bundle`.
+        trusted: Whether the bundle may name code outside the package, addresses and keys' variables, see `load_bundle`.
         host: The address to listen on.
         port: The port; 0 for a free one.
         keys_env: Name of the variable that holds the keys which clients must send, separated by commas.
@@ -169,7 +169,7 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
             writers[name] = WriterAlias(name, place)
             continue
         bundle = load_bundle(place, client, trusted=bool(values.get("trusted")))
-        endpoint = served_endpoint(bundle.settings["assistant"], values.get("upstream") or {})
+        endpoint = bundle.endpoint(values.get("upstream"), capped=False)
         endpoint.api_key()  # a missing key must show now, not at the first request
         aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
         upstreams[name] = Upstream(endpoint)

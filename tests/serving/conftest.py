@@ -182,6 +182,7 @@ def started(bundled, tmp_path):
             "duologue",
             "serve",
             f"policy={bundled('strategy').folder}",
+            "trusted=true",
             "port=0",
             *overrides,
         ]

@@ -12,9 +12,8 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from duologue.inference import ConfigError, Endpoint
+from duologue.inference import ConfigError
 from duologue.serving import Limits
-from duologue.serving.alias import served_endpoint
 
 ASKED = {"model": "my-model", "messages": [{"role": "user", "content": "How do I boil an egg?"}]}
 SELECT = {"name": "select", "n": 3}
@@ -496,16 +495,15 @@ def test_what_fails_unforeseen_is_counted(serving, caplog):
 
 
 def test_a_request_without_max_tokens_has_the_servers_own_bound(bundled):
-    trained = bundled("strategy").settings["assistant"]
-    assert trained["sampling"]["max_tokens"] == 20
-    assert served_endpoint(trained, {}).sampling == replace(
-        Endpoint.from_settings(trained, "x").sampling, max_tokens=None
-    )
-    given = served_endpoint(trained, {"sampling": {"max_tokens": 300, "seed": None}})
+    bundle = replace(bundled("strategy"), trusted=True)
+    assert bundle.settings["assistant"]["sampling"]["max_tokens"] == 20
+    served = bundle.endpoint(capped=False)
+    assert served.sampling == replace(bundle.endpoint().sampling, max_tokens=None)
+    given = bundle.endpoint({"sampling": {"max_tokens": 300, "seed": None}}, capped=False)
     assert given.sampling.body(0) == {"max_tokens": 300}
-    assert served_endpoint(trained, {}, capped=True).sampling.max_tokens == 20
+    assert bundle.endpoint().sampling.max_tokens == 20
     with pytest.raises(ConfigError, match=re.escape("`upstream.sampling.max_token` is not a setting")):
-        served_endpoint(trained, {"sampling": {"max_token": 3}})
+        bundle.endpoint({"sampling": {"max_token": 3}})
 
 
 @pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
