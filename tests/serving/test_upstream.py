@@ -93,9 +93,13 @@ def test_a_new_connection_without_an_answer_is_not_tried_again(before):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("status", ["999 Odd", "101 Switching Protocols", "304 Not Modified", "600 No"])
+@pytest.mark.parametrize(
+    "status", ["999 Odd", "101 Switching Protocols", "307 Elsewhere", "304 Not Modified", "600 No"]
+)
 def test_statuses_that_are_no_answers(before, status, stream):
-    _, running = before(lambda connection, turn: http(b"", status, Upgrade=b"x", Connection=b"upgrade"))
+    _, running = before(
+        lambda connection, turn: http(b"", status, Upgrade=b"x", Connection=b"upgrade", Location=b"/v1/x")
+    )
     response = post(running, {"stream": stream})
     assert response.status_code == 502
     assert status[:3] in response.json()["error"]["message"]
