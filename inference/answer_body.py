@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from .counted import Counted, as_counted
-from .lenient import logprob, mended, name_of, parsed, text_of
+from .lenient import logprob, mend, mended, name_of, parsed, text_of
 
 _THOUGHTS = ("thinking", "reasoning", "thought")
 """Types of content parts that are not said."""
@@ -47,6 +47,7 @@ class AnswerMessage(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -119,11 +120,15 @@ def _message(choice: dict[str, Any]) -> AnswerMessage:
         content = [part for part in content if not _is_thought(part)]
     elif content is not None and not isinstance(content, str | dict):
         raise ValueError(f"its `content` is {content!r:.40}")
+    calls = message.get("tool_calls")
     reasoning = (text_of(message.get(name)) for name in ("reasoning_content", "reasoning"))
     return AnswerMessage(
         None if content is None else text_of(content),
         next(filter(None, reasoning), thoughts) or None,
         refusal=text_of(message.get("refusal")) or None,
+        tool_calls=[msgspec.Raw(msgspec.json.encode(mend(call))) for call in calls]
+        if isinstance(calls, list)
+        else None,
     )
 
 

@@ -90,9 +90,11 @@ def read_completion(
     except ValueError as error:
         raise no_answer(body, endpoint, "chat completion", error) from error
     choice = decoded.choices[0]
-    if choice.finish_reason == _FAILED or ((decoded.error or choice.error) and not choice.message.content):
+    message = choice.message
+    if choice.finish_reason == _FAILED or ((decoded.error or choice.error) and not message.content):
         raise no_answer(body, endpoint, "chat completion", "the server gave up while it answered", cut=True)
-    if choice.message.content is None and not choice.message.refusal and choice.finish_reason not in _SILENT:
+    says = message.content is not None or message.refusal or message.tool_calls
+    if not says and choice.finish_reason not in _SILENT:
         raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
     if logprobs and required and tokens is None:

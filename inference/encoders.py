@@ -38,11 +38,13 @@ class Encoder(ABC):
 
     Attributes:
         dim: Length of a vector.
+        endpoint: The server that it sends texts to; None if it computes on this machine.
         settings: What `make_encoder` needs to build the same encoder again; plain values.
     """
 
     name: str
     dim: int
+    endpoint: Endpoint | None = None
     cache_size = 10_000  # texts: some 15 MB, and a training set's candidates fit
 
     def __init__(self) -> None:
@@ -183,7 +185,7 @@ class EndpointEncoder(Encoder):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, not {value}")
         settings = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "price": price}
-        self.endpoint = Endpoint.from_settings(settings, "encoder")
+        self.endpoint: Endpoint = Endpoint.from_settings(settings, "encoder")
         self.dim = dim
         self._client = client
         self._batch_size = batch_size
