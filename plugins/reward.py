@@ -141,7 +141,7 @@ class Reward:
         Raises:
             DuologueError: What no retry can mend.
         """
-        verdicts = await self._ask(turn, turn.last if ended is None else ended)
+        verdicts = await self._ask(turn, bool(turn.last) if ended is None else ended)
         for name, verdict in verdicts.items():
             if isinstance(verdict, Failure):
                 return Judged(None, verdicts, f"{name}: {verdict.error}")
