@@ -28,7 +28,13 @@ from collections.abc import Iterable
 
 
 class DuologueError(Exception):
-    """Base of all errors that Duologue raises on purpose."""
+    """Base of all errors that Duologue raises on purpose.
+
+    Attributes:
+        resume: The command that goes on with the run that it ended; None if there is nothing to go on with.
+    """
+
+    resume: str | None = None
 
 
 class ConfigError(DuologueError):
@@ -52,13 +58,7 @@ class CassetteMiss(CassetteError):
 
 
 class RunStopped(DuologueError):
-    """The run ends before its time, on purpose; what it has is kept, and it can be resumed.
-
-    Attributes:
-        resume: The command that goes on with it, once it is known.
-    """
-
-    resume: str | None = None
+    """The run ends before its time, on purpose; what it has is kept, and it can be resumed."""
 
 
 class BudgetSpent(RunStopped):
