@@ -10,23 +10,11 @@ from typing import Any
 
 from .budget import Account, Amount, Budget
 from .endpoint import Endpoint
-from .errors import ConfigError, DuologueError, RunStopped
+from .errors import ConfigError, RunStopped
 from .retries import RetryBudget
 
 _LONGEST = ("max_tokens", "max_completion_tokens")
 """The request's fields that bound an answer."""
-
-
-class Halt(BaseException):
-    """Carries an error through the `openai` client's loop, which would take an `Exception` for one more failed attempt.
-
-    Args:
-        error: What the caller is told.
-    """
-
-    def __init__(self, error: DuologueError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @dataclass

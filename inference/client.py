@@ -7,12 +7,9 @@ calls are for.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
-import random
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,9 +33,6 @@ from .settings import construct
 from .single_flights import SingleFlights
 
 R = TypeVar("R")
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-"""Before an answer that could not be read is asked for again: at most so long, doubled each time up to this."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")  # the body is also part of its own cassette key
 _encode = _ENCODER.encode
@@ -70,7 +64,7 @@ class InferenceClient:
         self.bounds = Bounds(budget, retries or RetryBudget())
         from .transport import Transport  # brings the `openai` package, whose import takes longer than all else here
 
-        self._transport = Transport(self.bounds)
+        self._transport = Transport(self.bounds, self.meter.parameters)
         self._closed = False
         self._flights = SingleFlights(self.cassette)
 
@@ -109,6 +103,7 @@ class InferenceClient:
         logprobs: bool = False,
         top_logprobs: int = 0,
         logprobs_required: bool = True,
+        keep: Collection[str] = (),
         role: str = "assistant",
     ) -> Completion:
         """Samples one answer.
@@ -122,6 +117,8 @@ class InferenceClient:
             logprobs: Whether to ask for the tokens' logprobs.
             top_logprobs: How many alternatives to ask for at each position, 0 to 20.
             logprobs_required: Whether an answer without the logprobs that were asked for is refused.
+            keep: Parameters without which the answer is of no use. All others are left out, from the first refusal on,
+                where the endpoint does not take them.
             role: For the meter: ``assistant``, ``user``, ``judge`` or ``baseline``.
 
         Raises:
@@ -141,8 +138,10 @@ class InferenceClient:
                 raw, endpoint, logprobs=logprobs, required=logprobs_required, latency_s=latency_s, reused=reused
             )
 
+        if logprobs and logprobs_required:
+            keep = {*keep, "logprobs", "top_logprobs"}
         with self.bounds:
-            completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
+            completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read, keep)
             self.meter.count(role, completion)
         return completion
 
@@ -169,7 +168,14 @@ class InferenceClient:
         return np.asarray(vectors, np.float32)
 
     async def post(
-        self, endpoint: Endpoint, path: str, fields: Mapping[str, Any], read: Callable[[bytes], R], *, role: str
+        self,
+        endpoint: Endpoint,
+        path: str,
+        fields: Mapping[str, Any],
+        read: Callable[[bytes], R],
+        *,
+        keep: Collection[str] = (),
+        role: str,
     ) -> tuple[R, float]:
         """Asks something else than chat or embeddings: a moderation, a score, a ranking.
 
@@ -178,6 +184,7 @@ class InferenceClient:
             path: What is added to its ``base_url``, such as ``/moderations``.
             fields: The body besides ``model``.
             read: Turns the answer's bytes into what is wanted; raises ValueError if they are not that.
+            keep: Parameters without which the answer is of no use; see `chat`.
             role: For the meter.
 
         Returns:
@@ -198,7 +205,7 @@ class InferenceClient:
 
         body = {"model": endpoint.model, **fields}
         with self.bounds:
-            found, tokens, reused = await self._ask(endpoint, path, body, 0, role, checked)
+            found, tokens, reused = await self._ask(endpoint, path, body, 0, role, checked, keep)
             cost_usd = endpoint.price.cost_usd(tokens, 0)
             if reused:
                 self.meter.count_reused(role)
@@ -263,13 +270,14 @@ class InferenceClient:
         sample_index: int,
         role: str,
         read: Callable[[bytes, float, bool], R],
+        keep: Collection[str],
     ) -> R:
         """Asks, or finds the answer in the cassette."""
         self.bounds.check()
         content = _encode(body)
 
         async def fetch() -> tuple[bytes, float, R]:
-            return await self._fetch(endpoint, path, body, content, role, read)
+            return await self._fetch(endpoint, path, body, content, role, read, keep)
 
         try:
             if self.cassette.mode == "off":
@@ -289,24 +297,15 @@ class InferenceClient:
         content: bytes,
         role: str,
         read: Callable[[bytes, float, bool], R],
+        keep: Collection[str],
     ) -> tuple[bytes, float, R]:
-        """Asks until the answer can be read, within the endpoint's retries and its deadline."""
+        """Asks until there is an answer that can be read."""
         account = self.bounds.account(endpoint, role, body, content)
-        began, attempt = time.monotonic(), 0
-        self.bounds.retries.calls += 1
-        while True:
-            try:
-                raw, latency_s = await self._transport.post(endpoint, path, content, role, account)
-                return raw, latency_s, read(raw, latency_s, False)
-            except RunStopped as reason:
-                self.stop(reason)
-                raise
-            except Unreadable:
-                over = time.monotonic() - began > endpoint.deadline_s
-                if attempt == endpoint.max_retries or over or not self.bounds.retries.take():
-                    raise
-                await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
-                attempt += 1
+        try:
+            return await self._transport.post(endpoint, path, body, content, read, role, account, keep)
+        except RunStopped as reason:
+            self.stop(reason)
+            raise
 
 
 def _counted(raw: bytes) -> int:

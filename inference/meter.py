@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .completion import Completion
+from .parameters import Parameters
 
 
 @dataclass
@@ -35,11 +36,13 @@ class Meter:
         window_s: Seconds over which `tokens_per_s` is taken.
         roles: The counts by role.
         on_change: Called after every change of what was asked for.
+        parameters: Request parameters that endpoints were found not to take, by `Endpoint.identity`.
     """
 
     window_s: float = 20.0
     roles: dict[str, Usage] = field(default_factory=dict)
     on_change: Callable[[], None] = lambda: None
+    parameters: dict[str, Parameters] = field(default_factory=dict)
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -107,8 +110,10 @@ class Meter:
     def summary(self) -> dict[str, Any]:
         """The counts as `summary.json` holds them."""
         total = self.total
+        changed = {name: found.summary() for name, found in self.parameters.items() if found.changes}
         return {
             "requests": {"paid": total.paid, "reused": total.reused, "failed": total.failed},
             "tokens": {"prompt": total.prompt_tokens, "completion": total.completion_tokens},
             "cost_usd": round(total.cost_usd, 6),
+            **({"parameters": changed} if changed else {}),
         }
