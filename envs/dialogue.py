@@ -191,6 +191,7 @@ class Dialogue:
             sample_index=self.state.draw * task.interface.requests_per_turn + request.index,
             logprobs=request.logprobs,
             top_logprobs=request.top_logprobs,
+            keep=request.sampling or (),
         )
 
     def _ended(self, answer: str | None) -> bool:

@@ -15,12 +15,19 @@ import httpx2
 from .bounds import Bounds
 from .budget import Account
 from .counted import Counted, read_usage
-from .errors import CallFailed
+from .errors import CallFailed, DuologueError
 from .gate import Gate, Place
 from .retries import pause_s, retry_after
 from .wire import Answer
 
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.ProxyError,
+    httpx2.InvalidURL,
+    UnicodeError,
+    DuologueError,
+)
 
 
 class Attempts:
@@ -113,6 +120,11 @@ class Attempts:
             self._gate.leave(place)
             raise
         return place
+
+    def cancel(self, place: Place) -> None:
+        """Gives the place of an attempt back that is not made."""
+        self._nobody_bills()
+        self._gate.leave(place)
 
     async def retry(self, answer: Answer | None = None) -> bool:
         """Waits before the next attempt; false if the deadline would be over by then.

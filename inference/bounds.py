@@ -13,7 +13,7 @@ from .endpoint import Endpoint
 from .errors import ConfigError, RunStopped
 from .retries import RetryBudget
 
-_LONGEST = ("max_tokens", "max_completion_tokens")
+LONGEST = ("max_tokens", "max_completion_tokens")
 """The request's fields that bound an answer."""
 
 
@@ -69,7 +69,7 @@ class Bounds:
             return None
         longest = 0
         if "messages" in body:
-            named = [body[name] for name in _LONGEST if isinstance(body.get(name), int)]
+            named = [body[name] for name in LONGEST if isinstance(body.get(name), int)]
             if not named and self.budget.counts_tokens:
                 raise ConfigError(
                     "`inference.budget` limits tokens or money, which cannot be kept while answers have no bound: set "

@@ -93,14 +93,13 @@ class Lane:
         Args:
             path: After the address, such as ``/chat/completions``.
             content: The body.
-            attempts: The call's places, time and budget.
+            attempts: How long it may take, and how often the call was sent before.
 
         Returns:
             The answer of any status; the API key is masked in its body.
 
         Raises:
             httpx2.RequestError: If there is no whole answer.
-            RunStopped: If the bounds of the client allow no further attempt.
             httpx2.InvalidURL: If there can be no such address.
         """
         slot = path, attempts.timeout_s
@@ -109,7 +108,7 @@ class Lane:
         if attempts.retries or template is None or template.key != key:
             answer = await self._send_new(slot, key, content, attempts)
         else:
-            answer = await _send(attempts, template.route, content)
+            answer = await _send(template.route, content, attempts)
             if answer.status in _REDIRECTS:
                 answer = await self._redirect(slot, template.address, answer, content, attempts)
         return _masked(answer, key)
@@ -128,13 +127,13 @@ class Lane:
         draft = await self._draft(slot[0], content, attempts)
         address = str(draft.url)
         if not self._wire.can_carry or address in self._redirected:
-            return await self._send_stock(draft, attempts)
+            return await self._send_stock(draft, attempts.bound_s)
         route = self._wire.route(URL(address, encoded=True), _portable(draft.headers))
         if not attempts.retries:
             self._forget(slot)
             self._templates[slot] = _Template(route, address, key)
         try:
-            answer = await _send(attempts, route, content)
+            answer = await _send(route, content, attempts)
         finally:
             if attempts.retries:
                 route.retire()
@@ -165,7 +164,7 @@ class Lane:
                 address,
                 answer.header(b"location"),
             )
-        return await self._send_stock(await self._draft(slot[0], content, attempts), attempts)
+        return await self._send_stock(await self._draft(slot[0], content, attempts), attempts.bound_s)
 
     def _stock_client(self) -> httpx2.AsyncClient:
         if self._stock is None:
@@ -175,17 +174,7 @@ class Lane:
                 raise httpx2.ProxyError(str(error)) from error
         return self._stock
 
-    async def _send_stock(self, request: httpx2.Request, attempts: Attempts) -> Answer:
-        place = await attempts.begin()
-        try:
-            answer = await self._read_stock(request, attempts.bound_s)
-        except BaseException as error:
-            attempts.failed(place, error)
-            raise
-        attempts.answered(place, answer)
-        return answer
-
-    async def _read_stock(self, request: httpx2.Request, seconds: float) -> Answer:
+    async def _send_stock(self, request: httpx2.Request, seconds: float) -> Answer:
         parts, size = [], 0
         try:
             async with asyncio.timeout(seconds):
@@ -203,17 +192,9 @@ class Lane:
         return Answer(response.status_code, tuple(response.headers.raw), b"".join(parts))
 
 
-async def _send(attempts: Attempts, route: Route, content: bytes) -> Answer:
-    """One attempt by aiohttp."""
+async def _send(route: Route, content: bytes, attempts: Attempts) -> Answer:
     with route:
-        place = await attempts.begin()
-        try:
-            answer = await route.post(content, attempts.bound_s)
-        except BaseException as error:
-            attempts.failed(place, error)
-            raise
-        attempts.answered(place, answer)
-        return answer
+        return await route.post(content, attempts.bound_s)
 
 
 def _masked(answer: Answer, key: str) -> Answer:

@@ -43,7 +43,7 @@ _MEANINGS: tuple[tuple[Meaning, re.Pattern[str]], ...] = tuple(
             Meaning.ACCOUNT,
             (
                 r"insufficient[ _](?:quota|credits?|balance|funds)|billing_|budget_exceeded|budget has been exceeded|arrear|"
-                r"credit balance is too low|out of credits|more credits|account[ _](?:deactivated|suspended|disabled)|"
+                r"credit balance is too low|out of credits|all available credits|spending limit|more credits|account[ _](?:deactivated|suspended|disabled)|"
                 r"payment[ _]required|account is (?:not active|in good standing|suspended|deactivated)|in good standing"
             ),
         ),
@@ -68,7 +68,7 @@ _MEANINGS: tuple[tuple[Meaning, re.Pattern[str]], ...] = tuple(
             Meaning.ADDRESS,
             (
                 r"model_not_found|unknown_model|deploymentnotfound|(?:invalid|unknown|no such) model\b|"
-                r"model .{0,80}(?:does not exist|not found|do not have access|not available)|not have access to model"
+                r"model .{0,80}(?:not exist|not found|do not have access|not available)|not have access to model"
             ),
         ),
     )

@@ -20,7 +20,7 @@ from .budget import Account
 from .embedded import embedded_urls
 from .endpoint import Endpoint
 from .errors import CallFailed, EndpointRefused, InferenceError, Rejected, Unreadable
-from .gate import Gate
+from .gate import Gate, Place
 from .lane import Lane
 from .parameters import Parameters, refused_parameter
 from .refusals import Meaning, Refusal, read_refusal
@@ -189,26 +189,28 @@ class Transport:
         Returns:
             The answer, and the body that was sent for it.
         """
-        parameters = self._parameters.get(endpoint.identity)
         while True:
+            place = await attempts.begin()
+            parameters = self._parameters.get(endpoint.identity)
             if parameters is not None and parameters.learning.locked():
+                attempts.cancel(place)
                 async with parameters.learning:
-                    pass
-            answer, sent = await _post(parameters, lane, attempts, path, body, content, keep)
+                    continue
+            answer, sent = await _post(parameters, lane, attempts, place, path, body, content, keep)
             if answer.status < 400:
                 return answer, sent
             refusal = read_refusal(answer.status, answer.body)
             if refused_parameter(refusal, sent) is None:
                 return answer, sent
-            if parameters is None:
-                parameters = self._parameters.setdefault(endpoint.identity, Parameters())
+            parameters = self._parameters.setdefault(endpoint.identity, Parameters())
             async with parameters.learning:
                 if parameters.adapt(body, keep).keys() != sent.keys():  # another call has found it out
                     await _count_refused(parameters, attempts)
                     continue
                 while parameters.learn(refusal, sent, keep):
                     await _count_refused(parameters, attempts)
-                    answer, sent = await _post(parameters, lane, attempts, path, body, content, keep)
+                    place = await attempts.begin()
+                    answer, sent = await _post(parameters, lane, attempts, place, path, body, content, keep)
                     if answer.status < 400:
                         return answer, sent
                     refusal = read_refusal(answer.status, answer.body)
@@ -320,14 +322,21 @@ async def _post(
     parameters: Parameters | None,
     lane: Lane,
     attempts: Attempts,
+    place: Place,
     path: str,
     body: Mapping[str, Any],
     content: bytes,
     keep: Collection[str],
 ) -> tuple[Answer, Mapping[str, Any]]:
     """One attempt, with the body as the endpoint takes it."""
-    sent = body if parameters is None else parameters.adapt(body, keep)
-    return await lane.send(path, content if sent is body else _encode(sent), attempts), sent
+    try:
+        sent = body if parameters is None else parameters.adapt(body, keep)
+        answer = await lane.send(path, content if sent is body else _encode(sent), attempts)
+    except BaseException as error:
+        attempts.failed(place, error)
+        raise
+    attempts.answered(place, answer)
+    return answer, sent
 
 
 async def _count_refused(parameters: Parameters, attempts: Attempts) -> None:
