@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 
 from .inference.errors import ConfigError, DuologueError, Interrupted, RunStopped
+from .inference.saying import printable
 from .plugins.job import RECORD, JobRecord, job_folders
 from .plugins.run_folder import point_latest
 
@@ -90,7 +91,7 @@ def recorded(folder: Path, number: int, overrides: Sequence[str]) -> Iterator[No
             raise KeyboardInterrupt(reason) from error
         if not isinstance(error, Exception):
             raise
-        print(f"duologue: job {number} failed ({folder}): {reason}", file=sys.stderr)  # noqa: T201
+        print(f"duologue: job {number} failed ({folder}): {printable(reason)}", file=sys.stderr)  # noqa: T201
     else:
         if [path.name for path in folder.iterdir()] == [RECORD]:  # of a command that leaves nothing
             (folder / RECORD).unlink()

@@ -18,6 +18,7 @@ import msgspec
 from .cassette import Cassette
 from .errors import ConfigError
 from .packing import pack, unpack
+from .records import numbered_lines
 from .sqlite_answers import broken
 
 
@@ -245,14 +246,10 @@ def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:
 
 
 def _lines(source: Path) -> Iterator[_Line]:
-    try:
-        with source.open("rb") as file:
-            for number, text in enumerate(file, start=1):
-                try:
-                    yield msgspec.json.decode(text, type=_Line)
-                except msgspec.MsgspecError as error:
-                    raise ConfigError(
-                        f"{source}, line {number}: no line of an exported cassette ({error}); nothing was imported"
-                    ) from error
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error}") from error
+    for number, text in numbered_lines(source):
+        try:
+            yield msgspec.json.decode(text, type=_Line)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(
+                f"{source}, line {number}: no line of an exported cassette ({error}); nothing was imported"
+            ) from error

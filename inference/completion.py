@@ -70,6 +70,7 @@ class _Message(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -124,7 +125,9 @@ def read_completion(
     except (msgspec.MsgspecError, IndexError) as error:
         start = body[:80].decode("utf-8", "replace")
         raise Unreadable(f"{endpoint.base_url} answered with no chat completion ({error}): {start!r}") from error
-    if choice.message.content is None and not choice.message.refusal and choice.finish_reason not in _SILENT:
+    message = choice.message
+    says = message.content is not None or message.refusal or message.tool_calls
+    if not says and choice.finish_reason not in _SILENT:
         raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
     if logprobs and required and tokens is None:

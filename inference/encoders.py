@@ -37,11 +37,13 @@ class Encoder(ABC):
 
     Attributes:
         dim: Length of a vector.
+        endpoint: The server that it sends texts to; None if it computes on this machine.
         settings: What `make_encoder` needs to build the same encoder again; plain values.
     """
 
     name: str
     dim: int
+    endpoint: Endpoint | None = None
     cache_size = 10_000  # texts: some 15 MB, and a training set's candidates fit
 
     def __init__(self) -> None:
@@ -179,7 +181,7 @@ class EndpointEncoder(Encoder):
         for name, value in (("dim", dim), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, not {value}")
-        self.endpoint = construct(
+        self.endpoint: Endpoint = construct(
             Endpoint, {"base_url": base_url, "model": model, "api_key_env": api_key_env}, "encoder"
         )
         self.dim = dim
