@@ -75,7 +75,11 @@ class LLMUser:
         if stopped:
             return None
         if not said.strip():
-            cut = ": all its tokens went into reasoning, so raise the user's `max_tokens`" if completion.finish_reason == "length" else ""
+            cut = (
+                ": all its tokens went into reasoning, so raise the user's `max_tokens`"
+                if completion.finish_reason == "length"
+                else ""
+            )
             raise CallFailed(f"the user's model {self._endpoint.model} said nothing{cut}")
         return said.strip()
 
