@@ -7,8 +7,10 @@ import random
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
-from .wire import Answer
+if TYPE_CHECKING:  # brings aiohttp, which the budget of retries does without
+    from .wire import Answer
 
 _PASSING = (408, 409, 429)
 _LONGEST_WAIT_S = 120.0

@@ -259,3 +259,16 @@ def test_json_is_utf8_whatever_the_locale(tmp_path):
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-X", "utf8=0", "-c", code, str(path)], check=True, env=environment)
     assert path.read_text(encoding="utf-8") == '"é…"\n'
+
+
+@pytest.mark.parametrize(("equal", "different", "told"), [(8, 0, True), (6, 6, True), (2, 10, False), (4, 0, False)])
+def test_candidates_that_are_all_the_same_are_said(tmp_path, capsys, equal, different, told):
+    meter = Meter()
+    with Run("train", tmp_path / "r", CONFIG, meter, Plugins(discover=False)):
+        for _ in range(equal):
+            meter.count_candidates(["So.", "So.", "So."])
+        for _ in range(different):
+            meter.count_candidates(["So.", "So.", "Well."])
+    assert ("ALARM (identical candidates)" in capsys.readouterr().err) is told
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["identical_candidates"] == equal / (equal + different)
