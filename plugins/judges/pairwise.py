@@ -93,7 +93,7 @@ class PairwiseLLMJudge:
         rubric: Name or path of a rubric whose criteria are weighed.
         reasoning: Whether the judge gives reasons first; for the built-in prompt.
         logprobs: ``auto`` uses probabilities where the API gives them, ``always`` fails without them, ``never`` reads texts.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
     requests_per_pair = 1
@@ -105,7 +105,7 @@ class PairwiseLLMJudge:
         rubric: str = "",
         reasoning: bool = True,
         logprobs: Use = "auto",
-        max_tokens: int = 256,
+        max_tokens: int | None = 256,
     ) -> None:
         check_prompt(prompt, PLACEHOLDERS)
         self._rubric = instruction(load_rubric(rubric) if rubric else None, prompt, GENERAL)

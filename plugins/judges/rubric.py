@@ -48,14 +48,14 @@ class RubricJudge:
         context: For the client and the endpoint of role ``judge``.
         rubric: Name or path of the rubric.
         structured: ``auto`` uses a JSON schema where the API takes one, ``always`` fails without, ``never`` asks in words.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
     concurrent = True  # a call a turn
     requests_per_turn = 1
 
     def __init__(
-        self, context: JudgeContext, rubric: str = "answer", structured: Use = "auto", max_tokens: int = 256
+        self, context: JudgeContext, rubric: str = "answer", structured: Use = "auto", max_tokens: int | None = 256
     ) -> None:
         self.rubric = load_rubric(rubric)
         self._asker = Asker(context, max_tokens, structured=structured)
