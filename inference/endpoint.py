@@ -181,6 +181,12 @@ class Endpoint:
         )
 
 
+def joined(base_url: str, path: str) -> str:
+    """An address with a path after its own; a query stays at the end."""
+    parts = urlsplit(base_url)
+    return parts._replace(path=parts.path.rstrip("/") + path).geturl() if parts.query else base_url + path
+
+
 @lru_cache
 def _on_this_machine(base_url: str) -> bool:
     return urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
