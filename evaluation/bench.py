@@ -92,16 +92,16 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
         if task.reward is None:  # said before anything is trained
             raise ConfigError("`judges` is empty: a return needs a reward")
-        learnt = {
-            str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
-            for agent in (config["agent"], config.get("rival"))
-            if agent and agent.get("name")
-        }
         with Run("bench", folder, config, client.meter) as run, session(run, client):
+            learnt = {
+                str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
+                for agent in (config["agent"], config.get("rival"))
+                if agent and agent.get("name")
+            }
             standings = _play_all(task, learnt, seeds)
             verdict = gate(standings)
             run.summary |= {"results": [asdict(standing) for standing in standings], "verdict": verdict}
-        _write(folder, str(config["env"]["scenarios"]), standings, verdict)
+            _write(folder, str(config["env"]["scenarios"]), standings, verdict)
         _show(standings, verdict, folder)
         return run.summary
     finally:

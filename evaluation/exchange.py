@@ -28,7 +28,7 @@ from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
-from .report import read_matches, write_report
+from .report import PAGE, read_matches, write_report
 from .table import show_boards
 from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
@@ -142,8 +142,9 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
     with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
         write_lines(folder / MATCHES, [one.record() for one in judged])
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
+        run.afterwards = lambda: write_report(folder)
     show_boards(run.summary["results"], Console())
-    say(f"{len(judged):,} matches. The report is {write_report(folder)}")
+    say(f"{len(judged):,} matches. The report is {folder / PAGE}")
 
 
 def run_export(arguments: Sequence[str]) -> None:

@@ -157,18 +157,18 @@ class Transport:
                 continue
             self._reached.add(endpoint.base_url)
             if 200 <= answer.status < 300:
-                record.answered = True
                 latency_s = attempts.latency_s
                 try:
-                    return answer.body, latency_s, read(answer.body, latency_s, False)
+                    found = read(answer.body, latency_s, False)
                 except Unreadable as error:
                     attempts.unreadable("an answer that cannot be read")
                     await self._retry(endpoint, attempts, error)
-                continue
+                    continue
+                record.answered = True
+                return answer.body, latency_s, found
             refusal = read_refusal(answer.status, answer.body)
             failure = self._refused(endpoint, attempts, record, refusal, sent)
-            decisive = (Meaning.ACCOUNT, Meaning.PROMPT)
-            if not may_pass(answer) or refusal.meaning in decisive:
+            if not may_pass(answer) or refusal.meaning in (Meaning.ACCOUNT, Meaning.PROMPT):
                 raise failure
             await self._retry(endpoint, attempts, failure, answer)
 
