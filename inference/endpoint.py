@@ -150,7 +150,7 @@ class Endpoint:
         """Whether it is on this machine."""
         return self.embedded or _on_this_machine(self.base_url)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What makes answers interchangeable in the cassette: the address and the model."""
         return f"{self.base_url} {self.model}"

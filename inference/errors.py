@@ -103,7 +103,7 @@ class CallFailed(InferenceError):
 
 
 class Rejected(CallFailed):
-    """The endpoint does not accept this very request, such as one that is too long; it accepted others."""
+    """The endpoint does not accept this very request: it is too long, or refused for its content; others may be accepted."""
 
 
 class Unreadable(CallFailed):
