@@ -125,12 +125,13 @@ class Bandit:
         self, observations: Sequence[Observation], noise: npt.NDArray[np.float64]
     ) -> tuple[list[int], npt.NDArray[np.float64]]:
         """Optimism or a draw, with ties by chance; the log-probabilities are not used, and zero."""
-        means, spread = self.policy.expected(_tensors(observations))
+        seen = _tensors(observations)
         if self._rule == "linucb":
+            means, spread = self.policy.expected(seen)
             scores = means + self._settings.alpha * spread + 1e-9 * th.from_numpy(noise)
         else:
             normal = th.special.ndtri(th.from_numpy(noise).clamp(1e-12, 1 - 1e-12))
-            scores = means + self._settings.alpha * spread * normal
+            scores = self.policy.drawn(seen, normal, self._settings.alpha)
         return scores.argmax(-1).tolist(), np.zeros(len(observations))
 
     def _observe(self, played: Sequence[Played]) -> None:

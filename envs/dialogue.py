@@ -163,7 +163,9 @@ class Dialogue:
         return Transition(observation, judged.reward or 0.0, terminated, truncated, info)
 
     async def _open_turn(self) -> Observation:
-        self.state.proposals = await self._ask(self.task.interface.propose(self.state))
+        proposals = self.state.proposals = await self._ask(self.task.interface.propose(self.state))
+        if len(proposals) > 1:
+            self.task.client.meter.count_candidates([proposal.text for proposal in proposals])
         self.seen = await self._observe()
         return self.seen
 
@@ -191,6 +193,7 @@ class Dialogue:
             sample_index=self.state.draw * task.interface.requests_per_turn + request.index,
             logprobs=request.logprobs,
             top_logprobs=request.top_logprobs,
+            keep=request.sampling or (),
         )
 
     def _ended(self, answer: str | None) -> bool:

@@ -150,7 +150,7 @@ class Endpoint:
         """Whether it is on this machine."""
         return self.embedded or _on_this_machine(self.base_url)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What makes answers interchangeable in the cassette: the address and the model."""
         return f"{self.base_url} {self.model}"
@@ -179,6 +179,12 @@ class Endpoint:
             f"Run `export {self.api_key_env}=…`, or set `api_key_env` to the variable that holds the key, "
             "or to null for a server without keys"
         )
+
+
+def joined(base_url: str, path: str) -> str:
+    """An address with a path after its own; a query stays at the end."""
+    parts = urlsplit(base_url)
+    return parts._replace(path=parts.path.rstrip("/") + path).geturl() if parts.query else base_url + path
 
 
 @lru_cache

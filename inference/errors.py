@@ -11,7 +11,7 @@
     │   ├── Interrupted            a signal asked for it
     │   └── TooManyFailures        more failed than the run allows
     └── InferenceError             a call to an endpoint
-        ├── EndpointRefused        it cannot work as configured: key, address, model, capability. Ends the run
+        ├── EndpointRefused        it cannot work as configured: key, account, model, capability. Ends the run
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
             ├── Rejected           this very request is not accepted, while others are
             └── Unreadable         what came is no answer
@@ -85,11 +85,17 @@ class TooManyFailures(RunStopped):
 
 
 class InferenceError(DuologueError):
-    """A call to an endpoint did not give a usable answer."""
+    """A call to an endpoint did not give a usable answer.
+
+    Attributes:
+        status: The HTTP status of the refusal; None if there was none.
+    """
+
+    status: int | None = None
 
 
 class EndpointRefused(InferenceError):
-    """The endpoint cannot serve this configuration: wrong key, address, model or capability."""
+    """The endpoint cannot serve this configuration: wrong key, account, address, model or capability."""
 
 
 class CallFailed(InferenceError):
@@ -97,7 +103,7 @@ class CallFailed(InferenceError):
 
 
 class Rejected(CallFailed):
-    """The endpoint does not accept this very request, such as one that is too long; it accepted others."""
+    """The endpoint does not accept this very request: it is too long, or refused for its content; others may be accepted."""
 
 
 class Unreadable(CallFailed):

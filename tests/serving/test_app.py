@@ -14,6 +14,7 @@ import pytest
 
 from duologue.inference import ConfigError
 from duologue.serving import Limits
+from duologue.tests.inference.fault_server import refuses
 
 ASKED = {"model": "my-model", "messages": [{"role": "user", "content": "How do I boil an egg?"}]}
 SELECT = {"name": "select", "n": 3}
@@ -173,6 +174,28 @@ def test_the_frozen_models_refusals_are_passed_on(serving, server, interface, st
     assert (response.status_code, response.json()) == (429, refusal)
     with pytest.raises(openai.RateLimitError, match="slow down"):
         sdk(serving(interface)).chat.completions.create(**ASKED, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+def test_what_the_frozen_model_does_not_take_is_left_out_unless_the_client_set_it(serving, server, interface, stream):
+    """The seed and the logprobs are the policy's own; a client's refused temperature is the client's to know of."""
+    server.answer = refuses("openai", "seed", "logprobs", "temperature", answer="Fine.")
+    running = serving(interface)
+    for _ in range(2):
+        response = post(running, {"stream": stream})
+        assert (response.status_code, response.headers.get("x-duologue-fallback")) == (200, None)
+    asked = len(server.requests)
+    post(running, {"stream": stream})
+    assert len(server.requests) - asked == (1 if interface == "strategy" else 3)
+    refused = post(running, {"stream": stream, "temperature": 0.2})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "temperature")
+
+
+def test_a_query_of_the_frozen_models_address_comes_after_the_path(serving, server, bundled):
+    bundle = bundled("strategy")
+    bundle.settings["assistant"]["base_url"] = f"{server.url}?api-version=2024-10-21"
+    assert post(serving(bundle=bundle)).status_code == 200
 
 
 def test_a_dead_model_is_told_from_a_slow_one(serving, server, bundled):
