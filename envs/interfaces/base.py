@@ -97,17 +97,13 @@ class ActionInterface(ABC):
             ConfigError: If it is none of the space's.
         """
         space = self.action_space
-        if isinstance(space, spaces.Text):
-            fits = isinstance(action, str)
+        sizes = space.n if isinstance(space, spaces.Discrete) else getattr(space, "nvec", None)
+        if sizes is None:
+            fits = bool(space.contains(action))
         else:
-            given = np.asarray(action)
-            sizes = space.n if isinstance(space, spaces.Discrete) else getattr(space, "nvec", None)
-            if sizes is None:
-                fits = bool(space.contains(action))
-            else:
-                start = getattr(space, "start", 0)
-                whole = given.dtype.kind in "iu" and given.shape == np.shape(sizes)
-                fits = whole and bool(np.all((given >= start) & (given < start + sizes)))
+            given, start = np.asarray(action), getattr(space, "start", 0)
+            whole = given.dtype.kind in "iu" and given.shape == np.shape(sizes)
+            fits = whole and bool(np.all((given >= start) & (given < start + sizes)))
         if not fits:
             raise ConfigError(f"the action {action!r:.80} is not in the action space, {space}")
 
