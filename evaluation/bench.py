@@ -16,25 +16,24 @@ from zlib import crc32
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.observation import Observation
-from ..envs.policies import Policy, RandomPolicy, constant_policies
+from ..envs.policies import PLAIN_SAMPLE, Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
+from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval, within
 from .playing import played
 from .plots import draw_standings
 
@@ -97,16 +96,16 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for agent in (config["agent"], config.get("rival")):
             if agent and agent.get("name"):
                 check_deployable(build_agent({**config, "agent": _as_trained(config, agent)}, task)[0], config)
-        learnt = {
-            str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
-            for agent in (config["agent"], config.get("rival"))
-            if agent and agent.get("name")
-        }
         with Run("bench", folder, config, client.meter) as run, session(run, client):
+            learnt = {
+                str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
+                for agent in (config["agent"], config.get("rival"))
+                if agent and agent.get("name")
+            }
             standings = _play_all(task, learnt, seeds)
             verdict = gate(standings)
             run.summary |= {"results": [asdict(standing) for standing in standings], "verdict": verdict}
-        _write(folder, str(config["env"]["scenarios"]), standings, verdict)
+            _write(folder, str(config["env"]["scenarios"]), standings, verdict)
         _show(standings, verdict, folder)
         return run.summary
     finally:
@@ -135,12 +134,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
         players.append((name, "learnt", trained))
     players.append(("random", "random", [RandomPolicy(task.interface.action_space)] * len(seeds)))
     for name, policy in constant_policies(task.interface).items():
-        players.append((f"always: {name}", "constant", [policy] * len(seeds)))
+        players.append((name if name == PLAIN_SAMPLE else f"always: {name}", "constant", [policy] * len(seeds)))
     if task.interface.chooses_reply:
         players.append((f"best-of-{task.interface.proposals_per_turn} oracle", "oracle", [None] * len(seeds)))
     total = len(players) * len(seeds) * len(task.scenarios)
     with ProgressLine("playing", total, task.client.meter) as line:
-        standings = []
+        standings, worst, best = [], math.inf, -math.inf
         for name, kind, policies in players:
             # the candidates are there: where one of them is sent, chance costs nothing more, and less of it is left to chance
             times = _TIMES if kind == "random" and task.interface.chooses_reply else 1
@@ -149,10 +148,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
             standings.append(_standing(name, kind, np.array(rows)))
+            returns = np.array(rows)[..., 0]
+            worst, best = min(worst, float(np.nanmin(returns))), max(best, float(np.nanmax(returns)))
             line.update(len(standings) * len(seeds) * len(task.scenarios), f"{name}: {standings[-1].mean:.3f}")
     if task.reward is not None:
         task.client.run(task.reward.aclose())
-    return standings
+    return [within(standing, worst, best) for standing in standings]
 
 
 def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:

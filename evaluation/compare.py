@@ -12,8 +12,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..envs.interfaces.plain import Plain
 from ..envs.task import Task
 from ..envs.users import make_user
@@ -23,7 +21,7 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.places import MATCHES
@@ -232,5 +230,5 @@ def _show(run: Run, client: InferenceClient) -> None:
     show_boards(rows, console)
     write_scalars(run.folder, rows, 0)
     total = client.meter.total
-    spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
+    spent = f"{total.paid:,} requests made, {total.reused:,} reused, ${total.cost_usd:.4f}"
     say(f"{spent}. The report is {write_report(run.folder)}", console)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..envs.users import make_user
@@ -20,7 +18,7 @@ from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.places import MATCHES
@@ -196,7 +194,8 @@ class Evaluation:
             interface=self.bundle.interface,
             encoder=self.bundle.encoder,
             scenarios=scenarios,
-            **self.bundle.settings["task"],
+            system=self.bundle.system,
+            max_turns=self.bundle.max_turns,
         )
 
     def play(self, run: Run) -> None:
@@ -258,7 +257,7 @@ def report(run: Run, client: InferenceClient) -> None:
     total = client.meter.total
     planned = run.summary.get("plan")
     bound = f" (planned: at most {planned['requests']:,})" if planned else ""
-    spent = f"{total.paid:,} requests paid{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
+    spent = f"{total.paid:,} requests made{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
     page = write_report(run.folder)
     write_scalars(run.folder, rows, run.summary.get("timesteps", 0))

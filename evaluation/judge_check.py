@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, endpoints_from_settings
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..plugins.judge import Judge, JudgeContext, PairwiseJudge
 from ..plugins.manager import plugins
 from ..plugins.run_folder import Run
@@ -188,7 +187,7 @@ def _show(run: Run, client: InferenceClient) -> None:
     lines = [f"{found['failed']:,} of {found['verdicts']:,} verdicts failed"]
     if found["latency_p50_s"] is not None:
         lines.append(f"{found['latency_p50_s']:.2f} s a verdict (p95 {found['latency_p95_s']:.2f} s)")
-    lines += [f"{total.paid:,} requests paid, {total.reused:,} reused", f"${found['cost_usd']:.4f}"]
+    lines += [f"{total.paid:,} requests made, {total.reused:,} reused", f"${found['cost_usd']:.4f}"]
     say(", ".join(lines) + f". Everything is in {run.folder}", console)
     for reason, count in found["failures"].items():
         say(f"  {count:,} times: {reason}", console)

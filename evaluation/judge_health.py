@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
-from ..inference.records import read_object
+from ..inference.records import read_json
 from ..plugins.places import CONFIG, SUMMARY
 from .judging import first_place
 from .leaderboard import Record, score
@@ -34,6 +34,7 @@ class JudgeHealth:
 
     Attributes:
         name: The judge's.
+        scores: Whether it scores replies one by one.
         failed: Share of the matches without a result.
         causes: Their most frequent causes, with counts.
         ties: Share of undecided matches.
@@ -45,6 +46,7 @@ class JudgeHealth:
     """
 
     name: str
+    scores: bool
     failed: WinRate
     causes: Sequence[tuple[str, int]]
     ties: WinRate | None
@@ -62,8 +64,10 @@ class JudgeHealth:
             made.append(f"Same winner in both orders: {_interval(self.consistency)}.")
             bias = "no bias is shown" if self.first_place.low <= 0.5 <= self.first_place.high else "it is biased"
             made.append(f"Mean score of the reply that is shown first: {_interval(self.first_place)}; {bias}.")
+        elif self.scores:
+            made.append("It scores replies one by one, so their order does not matter.")
         else:
-            made.append("It scores replies one by one: their order is nothing to it.")
+            made.append("The order in which it saw the replies is not known.")
         if self.ties is not None:
             made.append(f"Ties: {_interval(self.ties)}.")
         if self.longer is not None:
@@ -90,6 +94,7 @@ def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> Judge
     told = summary.get("judge") or {}
     return JudgeHealth(
         name=records[0]["judge"],
+        scores=any(record["scores"] is not None for record in decided),
         failed=_share(records, [bool(record["failure"]) for record in records]) or win_rate([0.0], [""]),
         causes=causes.most_common(3),
         ties=_share(decided, [record["outcome"] == "tie" for record in decided]),
@@ -147,13 +152,9 @@ def known_of_judge(
         return found
     path = Path(check).expanduser() / SUMMARY
     try:
-        content = read_object(path.read_text(encoding="utf-8"), str(path))
-        config = path.parent / CONFIG
-        checked = read_object(config.read_text(encoding="utf-8"), str(config))
-    except OSError as error:
-        raise ConfigError(
-            f"`{where}`: {error.filename} cannot be read: give the folder of a `duologue judge-check`"
-        ) from error
+        content, checked = read_json(path, dict), read_json(path.parent / CONFIG, dict)
+    except ConfigError as error:
+        raise ConfigError(f"`{where}`: {error}: give the folder of a `duologue judge-check`") from error
     figures = (content.get("judge_check") or {}).get("figures")
     if not figures:
         raise ConfigError(
