@@ -43,6 +43,8 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         try:
             _check_parts(name, config)
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            if name == "evaluate":
+                values = _as_trained(values, HydraConfig.get().overrides.task)
             return play(name, values, folder, as_json)
         finally:
             _remove_if_empty(folder)  # of commands that leave nothing
@@ -72,6 +74,26 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         job()
     if failures:
         raise failures[0] from None
+
+
+def _as_trained(values: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    """What the user did not choose is taken from the run that made the bundle.
+
+    Args:
+        values: The composed configuration.
+        overrides: Hydra's, of the command line.
+    """
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    from .cli import function
+
+    defaults = OmegaConf.to_container(compose("evaluate"), resolve=True, throw_on_missing=False)
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    names = [(key.partition("@")[2] or key).replace("/", ".") for key in keys]
+    choices = function(".evaluation.trained_run:chosen")(values, defaults, names)
+    merged: Any = function(".evaluation.trained_run:of_trained_run")(values, choices)
+    return merged  # type: ignore[no-any-return]
 
 
 def task_overrides(arguments: Sequence[str]) -> list[str]:

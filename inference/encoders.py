@@ -38,10 +38,12 @@ class Encoder(ABC):
     Attributes:
         dim: Length of a vector.
         settings: What `make_encoder` needs to build the same encoder again; plain values.
+        endpoint: Whom it asks; None for an encoder that computes on this machine.
     """
 
     name: str
     dim: int
+    endpoint: Endpoint | None = None
     cache_size = 10_000  # texts: some 15 MB, and a training set's candidates fit
 
     def __init__(self) -> None:
@@ -70,6 +72,10 @@ class Encoder(ABC):
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+
+    def requests(self, texts: int) -> int:
+        """How many requests the embeddings of so many new texts take."""
+        return 0
 
     @abstractmethod
     async def _encode_new(self, texts: list[str]) -> Vectors:
@@ -179,7 +185,7 @@ class EndpointEncoder(Encoder):
         for name, value in (("dim", dim), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, not {value}")
-        self.endpoint = construct(
+        self.endpoint: Endpoint = construct(
             Endpoint, {"base_url": base_url, "model": model, "api_key_env": api_key_env}, "encoder"
         )
         self.dim = dim
@@ -192,6 +198,10 @@ class EndpointEncoder(Encoder):
         endpoint = self.endpoint
         settings = {"base_url": endpoint.base_url, "model": endpoint.model, "api_key_env": endpoint.api_key_env}
         return {"name": self.name, "dim": self.dim, "batch_size": self._batch_size, **settings}
+
+    def requests(self, texts: int) -> int:
+        """One for each batch."""
+        return -(-texts // self._batch_size)
 
     async def _encode_new(self, texts: list[str]) -> Vectors:
         size = self._batch_size
