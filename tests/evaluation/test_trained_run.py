@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -32,11 +33,10 @@ def evaluated(own, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["duologue"])
 
     def evaluate(*arguments):
-        try:
+        with suppress(SystemExit):
             main(["evaluate", f"bundle={own}", *arguments])
-        except SystemExit as ended:
-            assert ended.code == 2
-            return capfd.readouterr().err
+        if line := [text for text in capfd.readouterr().err.splitlines() if text.startswith("duologue: ")]:
+            return "\n".join(line)
         return json.loads((tmp_path / "runs" / "evaluate" / "latest" / "config.json").read_text())
 
     return evaluate
@@ -84,7 +84,7 @@ def test_an_address_of_a_run_needs_trust_or_a_choice(evaluated, server):
 )
 def test_what_contradicts_the_bundle_is_refused(evaluated, choice, named):
     line = evaluated("trusted=true", choice)
-    assert line.count("\n") == 1
+    assert "\n" not in line
     assert named.strip("`").partition(".")[0] in line
     assert "leave it out" in line or "not in the configuration" in line
 
