@@ -72,7 +72,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "compare": Command(
         "compare models, or answers in files, on a file of prompts",
-        "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
+        "duologue compare prompts=prompts.txt judge=chrf +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
         ".evaluation.compare:compare",
         WORK,
     ),
@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
-        "duologue judge-check judge=llm data=pairs.jsonl",
+        "duologue judge-check judge=llm data=pairs.jsonl inference=openai inference.assistant.model=gpt-4o-mini",
         ".evaluation.judge_check:judge_check",
         JUDGES,
     ),
