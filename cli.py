@@ -79,7 +79,12 @@ def _command(name: str, arguments: Sequence[str]) -> None:
     if summary.get("status") == "done":
         print(f"{shown(folder)} is complete: there is nothing to resume")  # noqa: T201
         return
-    play(name, config, shown(folder), as_json)
+    began_in = Path(str(summary.get("working_dir", "")))
+    if began_in.is_dir() and not began_in.samefile(Path.cwd()):  # relative paths in the configuration start there
+        os.chdir(began_in)
+    else:
+        folder = shown(folder)
+    play(name, config, folder, as_json)
 
 
 def function(target: str) -> Callable[..., object]:
@@ -107,15 +112,13 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
 
     try:
         action()
-    except RunStopped as error:
-        status = 128 + error.signal if isinstance(error, Interrupted) else 3
-        _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
     except ConfigError as error:
         from .wording import with_file
 
         _fail(with_file(str(error), arguments))
     except DuologueError as error:
-        _fail(str(error))
+        status = 128 + error.signal if isinstance(error, Interrupted) else 3 if isinstance(error, RunStopped) else 2
+        _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         sys.exit(130)
@@ -128,7 +131,9 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print(f"duologue: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
+    from .inference.saying import printable
+
+    print(f"duologue: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
     sys.exit(status)
 
 

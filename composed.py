@@ -29,18 +29,18 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
-    from . import multirun
+    from . import job_processes, multirun
     from .plugins.job import objective
     from .plugins.manager import plugins
     from .plugins.publish import publish
+    from .plugins.run_folder import refuse_used
 
     publish(plugins())
     failures: list[BaseException] = []
 
     def played(config: DictConfig, folder: Path) -> Any:
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)  # for functions and classes of the user's own, `my_judge:score`
         try:
+            refuse_used(name, folder)
             _check_parts(name, config)
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             if name == "evaluate":
@@ -53,7 +53,7 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
     def job(config: DictConfig) -> float | None:
         composed = HydraConfig.get()
         folder = shown(Path(composed.runtime.output_dir))
-        if composed.mode == RunMode.MULTIRUN:
+        if composed.mode == RunMode.MULTIRUN or not OmegaConf.is_missing(composed.job, "num"):
             value = None  # as a sweeper that searches takes a failure: of NaN it would make an error
             with multirun.recorded(folder, composed.job.num, composed.overrides.task):
                 value = objective(played(config, folder))
@@ -68,8 +68,9 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         return None
 
     told = multirun.told(overrides)
+    job_processes.Processes.register(job_processes.CommandLine(name, told.flags, as_json))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and the door words them
-    sys.argv = [f"duologue {name}", *told]
+    sys.argv = [f"duologue {name}", *told.flags, *told.values]
     with multirun.concluded():
         job()
     if failures:
@@ -129,6 +130,8 @@ def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> A
     from .cli import function
     from .inference.errors import ConfigError
 
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # for functions and classes of the user's own, `my_judge:score`
     target = function(COMMANDS[name].target)
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         summary: Any = target(config, folder)

@@ -1,35 +1,78 @@
-"""What surrounds the jobs of a Hydra multirun: how many at once, what is kept of each, and what is said at the end."""
+"""What surrounds the jobs of a Hydra multirun: the folder that they share, what is kept of each, and what is said at the end."""
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hydra.experimental.callback import Callback
 
 from .inference.errors import ConfigError, DuologueError, Interrupted, RunStopped
-from .plugins.job import RECORD, JobRecord, job_folders
-from .plugins.run_folder import point_latest
+from .job_processes import MULTIRUN, say_failed
+from .plugins.job import JobRecord, job_folders, planned_jobs, write_planned
+from .plugins.places import SUMMARY
+from .plugins.run_folder import FolderLock, point_latest
 
-FLAGS = ("-m", "--multirun")
+
+class _Refused(BaseException):
+    """Carries an error through Hydra, which makes a warning of any `Exception` in a callback."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class SweepFolder(Callback):
-    """Hydra's own object: notes where the sweep of this process lies, once that is known."""
+    """Hydra's own object: claims the folder of this process's sweep before the first job.
+
+    Attributes:
+        path: The folder; None outside a sweep.
+    """
 
     path: ClassVar[Path | None] = None
+    _lock: ClassVar[FolderLock | None] = None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Called by Hydra before the first job."""
-        SweepFolder.path = Path(str(config.hydra.sweep.dir))
+        folder = Path(str(config.hydra.sweep.dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FolderLock(folder)
+        try:
+            lock.acquire()
+            if job_folders(folder):
+                lock.release()
+                raise ConfigError(
+                    f"{folder} holds the jobs of a sweep already: choose another `hydra.sweep.dir`, or go on with a single "
+                    f"job by `duologue COMMAND resume={folder}/NUMBER`"
+                )
+        except ConfigError as error:
+            raise _Refused(error) from error
+        SweepFolder.path, SweepFolder._lock = folder, lock
+        write_planned(folder, [])
+        point_latest(folder)
+
+    @classmethod
+    def leave(cls) -> None:
+        """Gives the folder back."""
+        if cls._lock is not None:
+            cls._lock.release()
 
 
-def told(overrides: Sequence[str]) -> list[str]:
-    """The command line as Hydra takes it: `--workers N` as a launcher with so many processes.
+class Words(NamedTuple):
+    """A command line as Hydra takes it, which refuses values on both sides of a flag."""
+
+    flags: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def told(overrides: Sequence[str]) -> Words:
+    """The command line parted into Hydra's flags and values, and `--workers N` as a setting of the launcher.
 
     Args:
         overrides: As they were typed.
@@ -38,19 +81,37 @@ def told(overrides: Sequence[str]) -> list[str]:
         ConfigError: If the number is none, or goes with what cannot use it.
     """
     words = [part for word in overrides for part in _parted(word)]
-    several = any(word in FLAGS for word in words)
+    several = any(word in (*MULTIRUN, "hydra.mode=MULTIRUN") for word in words)
     if "--workers" in words:
         place = words.index("--workers")
         number = words[place + 1] if place + 1 < len(words) else ""
         words[place : place + 2] = _launched(number, words, several)
-    if several:
-        words.append(f"+hydra.callbacks.duologue={{_target_:{__package__}.multirun.SweepFolder}}")
-    values = [word for word in words if word[:1] in ("+", "~") or ("=" in word and word[:1] != "-")]
-    return [word for word in words if word not in values] + values  # Hydra refuses values on both sides of a flag
+    return _flags_and_values(words)
 
 
 def _parted(word: str) -> list[str]:
     return ["--workers", word.partition("=")[2]] if word.startswith("--workers=") else [word]
+
+
+def _flags_and_values(words: Sequence[str]) -> Words:
+    """Hydra's flags, each with its own argument whatever that looks like, and all else."""
+    from hydra._internal.utils import get_args_parser
+
+    takes = {
+        name: action.nargs for action in get_args_parser()._actions for name in action.option_strings
+    }  # None: one argument; "?": one or none; 0: none
+    flags: list[str] = []
+    values: list[str] = []
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        if word not in takes:
+            (flags if word.startswith("-") else values).append(word)
+            continue
+        flags.append(word)
+        if rest and (takes[word] is None or (takes[word] == "?" and "=" not in rest[0] and rest[0][:1] != "-")):
+            flags.append(rest.popleft())
+    return Words((*flags,), (*values,))
 
 
 def _launched(number: str, words: Sequence[str], several: bool) -> list[str]:
@@ -63,13 +124,7 @@ def _launched(number: str, words: Sequence[str], several: bool) -> list[str]:
             f"`--workers` starts processes on this machine; with `{own[0]}` set that launcher's own options"
         )
     searching = [f"hydra.sweeper.n_jobs={number}"] if any(word.startswith("hydra/sweeper=") for word in words) else []
-    if int(number) == 1:
-        return searching
-    from importlib.util import find_spec
-
-    if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-        raise ConfigError("`--workers` needs the package `hydra-joblib-launcher`: run `pip install 'duologue[sweep]'`")
-    return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}", *searching]
+    return [f"hydra.launcher.n_jobs={number}", *searching]
 
 
 @contextmanager
@@ -90,10 +145,7 @@ def recorded(folder: Path, number: int, overrides: Sequence[str]) -> Iterator[No
             raise KeyboardInterrupt(reason) from error
         if not isinstance(error, Exception):
             raise
-        print(f"duologue: job {number} failed ({folder}): {reason}", file=sys.stderr)  # noqa: T201
-    else:
-        if [path.name for path in folder.iterdir()] == [RECORD]:  # of a command that leaves nothing
-            (folder / RECORD).unlink()
+        say_failed(number, folder, reason)
 
 
 def reason_of(error: BaseException) -> str:
@@ -102,6 +154,8 @@ def reason_of(error: BaseException) -> str:
 
     if isinstance(error, DuologueError | KeyboardInterrupt):
         text = str(error)
+        if isinstance(error, DuologueError) and error.resume:
+            text = f"{text}. Go on with `{error.resume}`"
     elif isinstance(error, Exception) and is_worded(error):
         text = worded(error)
     else:
@@ -115,24 +169,47 @@ def concluded() -> Iterator[None]:
     """Says at the end of a sweep where its jobs lie and how to compare them; outside a sweep it does nothing.
 
     Raises:
-        ConfigError: If all jobs failed.
+        ConfigError: If the sweep was refused, or all jobs failed.
         RunStopped: If some failed, or a signal ended one.
     """
     SweepFolder.path = None
     try:
         yield
+        _conclude()
+    except _Refused as refused:
+        raise refused.error from None
     except KeyboardInterrupt as error:
         if isinstance(error.__cause__, Interrupted):
-            raise error.__cause__ from None
+            raise _interrupted(error.__cause__) from None
         raise
+    except ValueError as error:
+        _refuse(*_records())
+        if not _raised_by(error, "optuna"):
+            raise
+        raise ConfigError(
+            f"the sweep cannot go on: {error}. A study keeps the choices that it began with: give another one a name by "
+            "`hydra.sweeper.study_name=…`"
+        ) from error
     except Exception:  # a sweeper that searches has nothing to say if all jobs failed
         _refuse(*_records())
         raise
+    finally:
+        SweepFolder.leave()
+
+
+def _raised_by(error: BaseException, package: str) -> bool:
+    """Whether an error comes out of a package's own code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == package
+
+
+def _conclude() -> None:
     jobs, failed = _records()
-    folder = _folder()
+    folder = SweepFolder.path
     if not jobs or folder is None:
         return
-    point_latest(folder)
     _refuse(jobs, failed)
     cure = f"`duologue sweep-report {folder}`"
     if failed:
@@ -140,13 +217,33 @@ def concluded() -> Iterator[None]:
     print(f"{len(jobs)} jobs done: {cure} compares them", file=sys.stderr)  # noqa: T201
 
 
-def _folder() -> Path | None:
-    return SweepFolder.path
+def _interrupted(reason: Interrupted) -> Interrupted:
+    """What is said of a sweep that a signal ended: which jobs are done, which go on, and which were not begun."""
+    folder = SweepFolder.path
+    if folder is None:
+        return reason
+    begun = {JobRecord.read(place).number for place in job_folders(folder)}
+    done = sum(_status(place) == "done" for place in job_folders(folder))
+    left = [str(job.number) for job in planned_jobs(folder) if job.number not in begun]
+    waiting = f"; not begun: {', '.join(left)}" if left else ""
+    said = (
+        f"{reason}: {done} of {len(begun) + len(left)} jobs are done{waiting}. `duologue sweep-report {folder}` has all"
+    )
+    stopped = Interrupted(said, reason.signal)
+    stopped.resume = reason.resume
+    return stopped
+
+
+def _status(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _records() -> tuple[list[JobRecord], list[JobRecord]]:
     """The jobs of this process's sweep, and those that failed."""
-    folder = _folder()
+    folder = SweepFolder.path
     jobs = [JobRecord.read(place) for place in job_folders(folder)] if folder else []
     return jobs, [job for job in jobs if job.error is not None]
 

@@ -16,7 +16,6 @@ from zlib import crc32
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from ..envs.dialogue import Dialogue
@@ -29,7 +28,7 @@ from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
@@ -93,16 +92,16 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
         if task.reward is None:  # said before anything is trained
             raise ConfigError("`judges` is empty: a return needs a reward")
-        learnt = {
-            str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
-            for agent in (config["agent"], config.get("rival"))
-            if agent and agent.get("name")
-        }
         with Run("bench", folder, config, client.meter) as run, session(run, client):
+            learnt = {
+                str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
+                for agent in (config["agent"], config.get("rival"))
+                if agent and agent.get("name")
+            }
             standings = _play_all(task, learnt, seeds)
             verdict = gate(standings)
             run.summary |= {"results": [asdict(standing) for standing in standings], "verdict": verdict}
-        _write(folder, str(config["env"]["scenarios"]), standings, verdict)
+            _write(folder, str(config["env"]["scenarios"]), standings, verdict)
         _show(standings, verdict, folder)
         return run.summary
     finally:

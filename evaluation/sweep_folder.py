@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError, near_miss
-from ..plugins.job import METRICS, JobRecord, figure, job_folders
+from ..plugins.job import METRICS, JobRecord, figure, job_folders, planned_jobs, sweep_folders
 from ..plugins.places import SUMMARY
 from .sweep import SEED, Job, Sweep
 
@@ -43,7 +43,7 @@ def read_sweep(folder: Path, metric: str | None = None) -> Sweep:
         for place, record, one, summary in zip(places, records, told, summaries, strict=True)
     ]
     fixed = tuple((name, told[0][name]) for name in names if name not in (SEED, *varied))
-    return Sweep(folder, chosen, (*jobs, *_lost(folder, places, records)), fixed)
+    return Sweep(folder, chosen, (*jobs, *_lost(folder, places, records, varied)), fixed)
 
 
 def _summary(place: Path) -> dict[str, Any]:
@@ -74,20 +74,27 @@ def _job(
     elif done:
         reason = f"done, but without a {METRICS[metric]}"
     else:
-        reason = str(summary.get("error") or record.error or "running still, or killed")
+        reason = str(record.error or summary.get("error") or "running still, or killed")
     bundle = place / str(summary["bundle"]) if done and "bundle" in summary else None
     settings = tuple((name, told.get(name, "(not set)")) for name in varied)
     return Job(str(place.relative_to(root)), settings, told.get(SEED, ""), value, reason, bundle)
 
 
-def _lost(root: Path, places: Sequence[Path], records: Sequence[JobRecord]) -> list[Job]:
-    """Jobs that died before they could write anything: numbers that are missing between others."""
-    found: dict[Path, set[int]] = {}
-    for place, record in zip(places, records, strict=True):
-        found.setdefault(place.parent, set()).add(record.number)
-    return [
-        Job(str((parent / str(number)).relative_to(root)), (), "", None, "left nothing: it died before it began")
-        for parent, numbers in found.items()
-        for number in range(max(numbers))
-        if number not in numbers
-    ]
+def _lost(root: Path, places: Sequence[Path], records: Sequence[JobRecord], varied: Sequence[str]) -> list[Job]:
+    """Jobs that left nothing: planned and never begun; or, where no plan was kept, numbers missing between others."""
+    found = []
+    for sweep in sweep_folders(root):
+        numbers = {record.number for place, record in zip(places, records, strict=True) if sweep in place.parents}
+        planned = planned_jobs(sweep)
+        for job in planned:
+            if job.number not in numbers:
+                told = dict(_parted(override) for override in job.overrides)
+                settings = tuple((name, told.get(name, "(not set)")) for name in varied)
+                name = str((sweep / job.folder).relative_to(root))
+                found.append(Job(name, settings, told.get(SEED, ""), None, "never begun"))
+        missing = () if planned else (number for number in range(max(numbers, default=0)) if number not in numbers)
+        found += [
+            Job(str((sweep / str(number)).relative_to(root)), (), "", None, "left nothing: it died before it began")
+            for number in missing
+        ]
+    return found

@@ -15,6 +15,7 @@
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
             ├── Rejected           this very request is not accepted, while others are
             └── Unreadable         what came is no answer
+                └── NotAnAPI       it is a web page or a plain text
 
 `EndpointRefused` and `CallFailed` differ in what the caller should do, not in what the server said: the first is
 the user's to mend, the second is the weather.
@@ -27,7 +28,13 @@ from collections.abc import Iterable
 
 
 class DuologueError(Exception):
-    """Base of all errors that Duologue raises on purpose."""
+    """Base of all errors that Duologue raises on purpose.
+
+    Attributes:
+        resume: The command that goes on with the run that it ended; None if there is nothing to go on with.
+    """
+
+    resume: str | None = None
 
 
 class ConfigError(DuologueError):
@@ -51,13 +58,7 @@ class CassetteMiss(CassetteError):
 
 
 class RunStopped(DuologueError):
-    """The run ends before its time, on purpose; what it has is kept, and it can be resumed.
-
-    Attributes:
-        resume: The command that goes on with it, once it is known.
-    """
-
-    resume: str | None = None
+    """The run ends before its time, on purpose; what it has is kept, and it can be resumed."""
 
 
 class BudgetSpent(RunStopped):
@@ -101,6 +102,10 @@ class Rejected(CallFailed):
 
 class Unreadable(CallFailed):
     """The endpoint answered with what is no answer."""
+
+
+class NotAnAPI(Unreadable):
+    """The endpoint answered with a web page or a plain text: the address may be that of something else."""
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
-"""A job of a sweep: what it was told, why it failed, and the figure by which it is compared with the others."""
+"""The jobs of a sweep: what each was told, why it failed, and the figure by which it is compared with the others."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,9 @@ from .json_file import write_json
 
 RECORD = "job.json"
 """Its place in the job's folder, which is a run folder."""
+
+PLANNED = "planned.json"
+"""Its place in the sweep's folder."""
 
 METRICS: Mapping[str, str] = {
     "validation": "win rate of the kept policy on the validation prompts",
@@ -57,6 +60,45 @@ class JobRecord:
             ) from error
 
 
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job that a sweep is to run.
+
+    Attributes:
+        number: Hydra's.
+        overrides: What the job is told, ``name=value``.
+        folder: Its place in the sweep's folder.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    folder: str
+
+
+def write_planned(sweep: Path, jobs: Sequence[PlannedJob]) -> None:
+    """Writes what a sweep is to run into its folder, so that jobs which were never begun can be named."""
+    write_json(sweep / PLANNED, [asdict(job) for job in jobs])
+
+
+def planned_jobs(sweep: Path) -> list[PlannedJob]:
+    """The jobs that a sweep was to run.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    path = sweep / PLANNED
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [PlannedJob(int(row["number"]), (*map(str, row["overrides"]),), str(row["folder"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): remove it, and jobs never begun are left out") from error
+
+
+def sweep_folders(root: Path) -> list[Path]:
+    """The folders of sweeps at or below a folder."""
+    return sorted({path.parent for path in root.rglob(PLANNED) if not path.parent.is_symlink()})
+
+
 def job_folders(root: Path) -> list[Path]:
     """The folders below that hold a job, by number; links such as ``latest`` are no jobs."""
     found = [path.parent for path in root.rglob(RECORD) if not path.parent.is_symlink()]
@@ -81,7 +123,7 @@ def figure(summary: Mapping[str, Any], metric: str) -> float | None:
         rows = [row for row in validation.get("results", ()) if row["timesteps"] == validation.get("kept")]
         value = rows[-1]["win_rate"] if rows else None
     elif metric == "evaluation":
-        rows = [row for row in summary.get("results", ()) if row["contestant"] == "trained policy"]
+        rows = [row for row in summary.get("results", ()) if row.get("contestant") == "trained policy"]
         value = rows[0]["win_rate"] if rows else None
     return None if value is None else float(value)
 

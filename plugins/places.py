@@ -10,3 +10,6 @@ SUMMARY = "summary.json"
 
 MATCHES = "matches.jsonl"
 """The matches of an evaluation, one a line."""
+
+LOCK = "run.lock"
+"""Held by the process that writes to the folder; it names that process."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..inference.cassette import DEFAULT_PLACE
 from ..inference.errors import ConfigError
 from .places import CONFIG, SUMMARY
 
@@ -18,6 +19,38 @@ _MAY_CHANGE = re.compile(
     r"|agent\.max_failure_fraction"
 )
 """What decides how the endpoint is asked and what it may cost, and not what comes out."""
+
+
+def decisive(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """A configuration without the settings that a resumed run may change: two runs that agree in the rest are comparable.
+
+    Args:
+        config: The configuration, or a part of it.
+        place: The part's name with a dot behind it; empty for the whole.
+    """
+    kept = {}
+    for name, value in config.items():
+        if _MAY_CHANGE.fullmatch(f"{place}{name}") or _MAY_CHANGE.fullmatch(f"{place}{name}.any"):
+            continue
+        kept[name] = decisive(value, f"{place}{name}.") if isinstance(value, Mapping) else value
+    return kept
+
+
+def anchored(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose cassette and shared budget have absolute paths: from another folder others would be meant."""
+    inference = config.get("inference")
+    if not isinstance(inference, Mapping):
+        return dict(config)
+    cassette = {"path": DEFAULT_PLACE, **(inference.get("cassette") or {})}
+    found = {**inference, "cassette": {**cassette, "path": _absolute(cassette["path"])}}
+    budget = inference.get("budget")
+    if isinstance(budget, Mapping) and budget.get("shared"):
+        found["budget"] = {**budget, "shared": _absolute(budget["shared"])}
+    return {**config, "inference": found}
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in str(place) else str(Path(place).expanduser().absolute())
 
 
 def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[str, Any], Mapping[str, Any]]:
@@ -44,7 +77,7 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
         raise ConfigError(f"{folder} was made by `duologue {made_by}`: resume it with that command")
     for change in changes:
         _apply(config, change)
-    return config, summary
+    return anchored(config), summary
 
 
 def _apply(config: dict[str, Any], change: str) -> None:

@@ -75,7 +75,7 @@ RAY = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_ray_launcher") is None, reason="hydra-ray-launcher is not installed"
 )
 LAUNCHERS = [
-    pytest.param(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], id="joblib"),
+    pytest.param(["--workers", "2"], id="processes"),
     pytest.param(["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"], id="ray", marks=RAY),
 ]
 

@@ -1,18 +1,22 @@
 import hashlib
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
+import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from duologue.inference import Completion
-from duologue.inference.errors import CallFailed, ConfigError, EndpointRefused, ScenarioError
+from duologue.inference.errors import CallFailed, ConfigError, EndpointRefused, RunStopped, ScenarioError
 from duologue.inference.meter import Meter
 from duologue.plugins import Plugins, RunInfo, hookimpl
 from duologue.plugins.json_file import write_json
-from duologue.plugins.run_folder import Run
+from duologue.plugins.run_folder import FolderLock, Run
 
 CONFIG = {"seed": 3, "env": {"limit": None}}
 KEYS = {
@@ -26,6 +30,7 @@ KEYS = {
     "requests",
     "tokens",
     "cost_usd",
+    "working_dir",
 }
 
 
@@ -123,7 +128,8 @@ def test_the_configuration_is_written_at_the_start_and_its_digest_does_not_depen
 def test_hooks_are_called_once_each_and_the_end_has_no_error(start, diary):
     with start() as run:
         assert [entry[0] for entry in diary.entries] == ["start"]
-    assert diary.entries == [("start", run.info, ["config.json", "summary.json"]), ("end", run.info, None)]
+    held = ["config.json", "run.lock", "summary.json"]
+    assert diary.entries == [("start", run.info, held), ("end", run.info, None)]
     assert (run.info.command, run.info.folder, run.info.config) == ("train", run.folder, CONFIG)
 
 
@@ -259,3 +265,155 @@ def test_json_is_utf8_whatever_the_locale(tmp_path):
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-X", "utf8=0", "-c", code, str(path)], check=True, env=environment)
     assert path.read_text(encoding="utf-8") == '"é…"\n'
+
+
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from duologue.inference.meter import Meter
+    from duologue.plugins import Plugins
+    from duologue.plugins.run_folder import Run
+
+    with Run("train", Path(sys.argv[1]), {"seed": 3, "env": {"limit": None}}, Meter(), Plugins(discover=False)):
+        print("holding", flush=True)
+        sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process_in(folder: Path):
+    """A process inside its run of this folder; it leaves the run when its standard input closes."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)], **pipes) as process:
+        assert process.stdout.readline() == "holding\n"
+        yield process
+
+
+def test_a_folder_in_use_by_another_process_is_refused_and_its_owner_named(start, tmp_path):
+    folder = tmp_path / "train" / "one"
+    with another_process_in(folder) as owner:
+        with pytest.raises(ConfigError) as refused, start():
+            pytest.fail("two processes in one folder")
+        assert f"is in use by process {owner.pid} on {socket.gethostname()}" in str(refused.value)
+        assert json.loads((folder / "summary.json").read_text())["status"] == "running"
+        owner.stdin.close()
+        owner.wait(30)
+    with start() as run:
+        pass
+    assert summary(run)["status"] == "done"
+    assert not (folder / "run.lock").exists()
+
+
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(start, tmp_path):
+    with another_process_in(tmp_path / "train" / "one") as owner:
+        owner.kill()
+        owner.wait(30)
+    assert (tmp_path / "train" / "one" / "run.lock").exists()
+    with start() as run:
+        assert (run.folder / "run.lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_of_many_who_want_a_folder_at_once_one_has_it(tmp_path):
+    code = "import sys; from pathlib import Path; from duologue.plugins.run_folder import FolderLock\n"
+    code += "sys.stdin.readline()\nlock = FolderLock(Path(sys.argv[1]))\ntry:\n    lock.acquire(); print('got it', flush=True)\n"
+    code += "except Exception: print('refused', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    crowd = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
+    ]
+    for process in crowd:
+        process.stdin.write("now\n")
+    said = sorted(process.stdout.readline().strip() for process in crowd)
+    for process in crowd:
+        process.communicate(timeout=60)
+    assert said == ["got it", "refused", "refused", "refused"]
+
+
+def test_a_lock_that_was_given_back_can_be_taken_again(tmp_path):
+    for _ in range(2):
+        lock = FolderLock(tmp_path)
+        lock.acquire()
+        with pytest.raises(ConfigError, match="is in use by process"):
+            FolderLock(tmp_path).acquire()
+        lock.release()
+        lock.release()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_latest_names_a_run_from_its_start(start, tmp_path):
+    link = tmp_path / "train" / "latest"
+    with start(folder=tmp_path / "train" / "one"):
+        assert link.readlink() == Path("one")
+    with start(folder=tmp_path / "train" / "two"):
+        assert link.readlink() == Path("two")
+
+
+def test_latest_goes_back_to_the_run_before_if_a_mistake_leaves_nothing(start, tmp_path):
+    with start(folder=tmp_path / "train" / "one"):
+        pass
+    failing(start(folder=tmp_path / "train" / "two"), ConfigError("wrong"))
+    assert (tmp_path / "train" / "latest").readlink() == Path("one")
+
+
+def test_a_folder_with_a_run_of_other_settings_is_refused_and_left_as_it_was(start):
+    with start() as run:
+        (run.folder / "checkpoint.pt").write_bytes(b"of seed 3")
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    with pytest.raises(ConfigError, match="holds a run of another configuration"), start(seed=4):
+        pytest.fail("the run began")
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == before
+
+
+def test_limits_prices_and_the_cassettes_place_make_no_other_run(start):
+    asked = {"base_url": "http://host/v1", "max_retries": 1, "price": None}
+    first = {"assistant": asked, "cassette": {"path": "a.sqlite"}, "budget": {"requests": 5}}
+    second = {"assistant": asked | {"max_retries": 9, "price": {"per_request_usd": 1}}, "budget": None}
+    with start(inference=first) as run:
+        digest = run.config_digest
+    with start(inference=second) as run:
+        assert run.config_digest == digest
+    with pytest.raises(ConfigError), start(inference={"assistant": asked | {"base_url": "http://other/v1"}}):
+        pytest.fail("the run began")
+
+
+def test_the_configuration_of_the_folder_names_cassette_and_shared_budget_absolutely(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"cassette": {"path": "c.sqlite", "mode": "record"}, "budget": {"usd": 1, "shared": "b.sqlite"}}
+    with start(inference=given) as run:
+        written = json.loads((run.folder / "config.json").read_text())["inference"]
+    assert written["cassette"] == {"path": str(tmp_path / "c.sqlite"), "mode": "record"}
+    assert written["budget"] == {"usd": 1, "shared": str(tmp_path / "b.sqlite")}
+    address = {"cassette": {"path": "postgresql://host/database"}}
+    with start(folder=tmp_path / "other", inference=address) as run:
+        written = json.loads((run.folder / "config.json").read_text())["inference"]
+    assert written == address
+
+
+def test_a_run_is_done_when_what_is_made_from_its_summary_is_there(start, diary):
+    run = start()
+    with run:
+        run.summary["results"] = [1]
+        run.afterwards = lambda: seen.append(summary(run))
+        seen: list[dict] = []
+    assert [(one["status"], one["results"]) for one in seen] == [("running", [1])]
+    assert summary(run)["status"] == "done"
+
+    def report() -> None:
+        raise RuntimeError("no report")
+
+    with pytest.raises(RuntimeError, match="no report"), start() as run:
+        run.afterwards = report
+    assert (summary(run)["status"], summary(run)["error"]) == ("failed", "no report")
+    assert diary.entries[-1][2] is not None
+
+
+def test_a_full_disk_stops_the_run_with_the_command_that_goes_on(start):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(RunStopped, match="make room on the disk") as stopped, start() as run:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+            (run.folder / "large").write_bytes(b"x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stopped.value.resume == f"duologue train resume={run.folder}"
+    assert summary(run)["status"] == "stopped"
