@@ -171,7 +171,7 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
 """Commands that compose no configuration."""
 
 _END = """\
-  duologue COMMAND --help                list a command's configuration groups; --cfg job shows all of it
+  duologue COMMAND --help                list a command's settings; --cfg job shows the whole configuration
   duologue COMMAND resume=<run folder>   go on with a run that was ended or killed
   duologue COMMAND --json                print the results as one line of JSON, and all else on standard error
   duologue COMMAND -m a=1,2 --workers 2  every combination of values, two at a time

@@ -188,6 +188,10 @@ class Task:
             scenarios = load_scenarios(scenarios, split, limit)
         if not isinstance(reward, Reward):
             chosen = parts["judges"] if judges is None else judges
+            if not isinstance(chosen, Mapping):
+                raise ConfigError(
+                    f"`judges` must hold the judges' settings by name, such as {{'length': 'length'}}, not {chosen!r}"
+                )
             context = JudgeContext(client, endpoints)
             reward = Reward.from_settings(chosen, context, reward) if chosen else None
         return cls(

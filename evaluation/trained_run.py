@@ -1,7 +1,7 @@
 """The configuration of the run that trained a bundle: what `duologue evaluate bundle=…` uses where the user chose nothing.
 
 A bundle and its run folder may come from somebody else. Unless the user trusts them, they name no address, no variable of a
-key, no file to write, and no code.
+key, no file and no code: of texts only plain words are taken, such as the names of shipped sets and judges.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..envs.scenarios import GAMES, SHIPPED
 from ..inference.errors import ConfigError
 from ..inference.saying import say
+from ..plugins.manager import plugins
 from ..plugins.places import CONFIG
+from ..plugins.publish import defaults
 
-_CODE = re.compile(r"[\w.]+:[A-Za-z_]\w*")
-"""`package.module:attribute`, as settings name code."""
+_WORD = re.compile(r"[a-z_]+")
+"""A text that names no address, no code (`module.attribute`, `module:attribute`) and no file with an ending."""
 
+_MOST_BYTES = 10_000_000
 _ROLES = ("assistant", "judge", "user")
 
 
-def chosen(values: Mapping[str, Any], defaults: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def chosen(values: Mapping[str, Any], without: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The part of a configuration that the user chose.
 
     Args:
         values: The composed configuration.
-        defaults: The same without the user's choices.
+        without: The same without the user's choices.
         names: Settings that the command line names, such as ``evaluation.split``: chosen also where they equal the default.
 
     Returns:
@@ -36,7 +40,7 @@ def chosen(values: Mapping[str, Any], defaults: Mapping[str, Any], names: Collec
     found: dict[str, Any] = {}
     for key, value in values.items():
         inner = [name.partition(".")[2] for name in names if name.partition(".")[0] == key]
-        default = defaults.get(key)
+        default = without.get(key)
         if "" in inner or not isinstance(value, Mapping) or _other_part(value, default):
             if "" in inner or value != default:
                 found[key] = value
@@ -55,9 +59,13 @@ def with_choices(settings: Any, choices: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(settings or {})
     for key, value in choices.items():
         old = made.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        other = nested and "name" in value and value["name"] != old["name"] if nested and "name" in old else False
-        made[key] = with_choices(old, value) if nested and not other else value
+        if (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            value = with_choices(old, value)
+        made[key] = value
     return made
 
 
@@ -88,13 +96,17 @@ def of_trained_run(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dic
     for part in ("env", "evaluation"):
         made[part] = with_choices(config[part] if part not in run else run[part], choices.get(part, {}))
     if not trusted:
-        _refuse_foreign("env.user", made["env"].get("user"), choices.get("env", {}).get("user"))
-        _refuse_foreign("evaluation.judge", made["evaluation"].get("judge"), choices.get("evaluation", {}).get("judge"))
+        made["evaluation"]["judge_check"] = choices.get("evaluation", {}).get("judge_check")
+        for part in ("env", "evaluation"):
+            _refuse_foreign(part, made[part], choices.get(part, {}))
     made["inference"] = _inference(config["inference"], run.get("inference") or {}, choices.get("inference"), trusted)
     return made
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """The object of a JSON file; None where there is no such file, or it is none or too large."""
+    if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -122,23 +134,42 @@ def _refuse_contradictions(choices: Mapping[str, Any], record: Mapping[str, Any]
             )
 
 
-def _refuse_foreign(where: str, settings: Any, choice: Any) -> None:
-    """Refuses what an untrusted run must not decide."""
-    if settings == choice:
-        return
-    for name, value in _leaves(where, settings):
-        address = name.rpartition(".")[2] in ("base_url", "api_key_env") and value is not None
-        if address or (isinstance(value, str) and _CODE.fullmatch(value)):
+def _refuse_foreign(part: str, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+    """Refuses what an untrusted run must not decide.
+
+    Raises:
+        ConfigError: At the first text that the user did not choose and that may name something outside Duologue.
+    """
+    known = dict(_leaves(part, choices))
+    own = settings.get("judge")
+    judge = plugins().judges.get(str(own.get("name") if isinstance(own, Mapping) else own))
+    usual = {} if judge is None else {f"{part}.judge.{name}": value for name, value in defaults(judge).items()}
+    for name, value in _leaves(part, settings):
+        harmless = not isinstance(value, str) or name in known or usual.get(name) == value
+        if value and not harmless and not _harmless(name, value):
             raise ConfigError(
                 f"`{name}={value}` is what the bundle's run used, and a bundle may come from somebody else: set "
                 "`trusted=true` if it is yours, or choose it on the command line"
             )
 
 
+def _harmless(name: str, value: str) -> bool:
+    if name == "env.scenarios":
+        return value in SHIPPED or value.partition(":")[0] in GAMES
+    if name == "env.system":  # the bundle's own is used
+        return True
+    last = name.rpartition(".")[2]
+    return bool(_WORD.fullmatch(value)) and last not in ("model", "api_key_env") and not Path(value).is_file()
+
+
 def _leaves(where: str, settings: Any) -> Iterator[tuple[str, Any]]:
+    """The plain values, by their full names; those of lists under the list's."""
     if isinstance(settings, Mapping):
         for name, value in settings.items():
             yield from _leaves(f"{where}.{name}", value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _leaves(where, value)
     else:
         yield where, settings
 

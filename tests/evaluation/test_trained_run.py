@@ -8,14 +8,15 @@ import pytest
 
 from duologue.cli import main
 from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.evaluation.trained_run import chosen
+from duologue.evaluation.trained_run import chosen, of_trained_run
+from duologue.inference import ConfigError
 
 
 @pytest.fixture
 def own(tmp_path, configured):
     """The folder of a run on scenarios of its own, judged by a judge of its own."""
     lines = [
-        json.dumps({"id": f"{split}-{i}", "split": split, "user": f"Own question {i} of {split}?"})
+        json.dumps({"id": f"{split}-{i}", "split": split, "user": f"Own question {i} of {split}?", "reference": "Yes."})
         for split in ("train", "validation", "test")
         for i in range(3)
     ]
@@ -63,13 +64,17 @@ def test_a_choice_comes_first_also_where_it_is_the_default(evaluated):
     assert config["env"]["scenarios"].endswith("own.jsonl")
 
 
-def test_an_address_of_a_run_needs_trust_or_a_choice(evaluated, server):
+def test_an_untrusted_run_names_no_file_and_no_address(evaluated, tmp_path, server):
+    scenarios = f"env.scenarios={tmp_path / 'own.jsonl'}"
     line = evaluated()
+    assert f"`{scenarios}`" in line
+    assert "`trusted=true`" in line
+    line = evaluated(scenarios)
     assert f"inference.assistant.base_url={server.url}" in line
     assert "`trusted=true`" in line
-    config = evaluated(f"inference.assistant.base_url={server.url}", "inference.assistant.model=fake")
+    config = evaluated(scenarios, f"inference.assistant.base_url={server.url}", "inference.assistant.model=fake")
     assert not isinstance(config, str), config
-    assert config["env"]["scenarios"].endswith("own.jsonl")
+    assert config["evaluation"]["judge"]["name"] == "rules"
 
 
 @pytest.mark.parametrize(
@@ -89,13 +94,29 @@ def test_what_contradicts_the_bundle_is_refused(evaluated, choice, named):
     assert "leave it out" in line or "not in the configuration" in line
 
 
-def test_code_that_an_untrusted_run_names_is_refused(evaluated, own, server):
-    config = json.loads((own / "config.json").read_text())
-    config["env"]["user"] = "stranger.module:User"
-    (own / "config.json").write_text(json.dumps(config))
-    line = evaluated(f"inference.assistant.base_url={server.url}")
-    assert "`env.user=stranger.module:User`" in line
-    assert "`trusted=true`" in line
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("env", "user", "stranger.module:User"),
+        ("env", "user", "stranger.User"),
+        ("evaluation", "judge", {"name": "function", "function": "stranger.score"}),
+        ("evaluation", "judge", {"name": "rubric", "rubric": "/etc/passwd"}),
+        ("evaluation", "judge", {"name": "reward_model", "model": "stranger"}),
+        ("env", "tools", ["stranger.tools"]),
+    ],
+)
+def test_code_and_files_that_an_untrusted_run_names_are_refused(tmp_path, part, name, value):
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "policy.json").write_text("{}")
+    run = {"env": {"scenarios": "assistant"}, "evaluation": {"judge": {"name": "chrf"}}}
+    run[part][name] = value
+    (tmp_path / "config.json").write_text(json.dumps(run))
+    composed = {"bundle": str(bundle), "env": {}, "evaluation": {}, "inference": {}}
+    with pytest.raises(ConfigError, match=rf"`{part}\.{name}.*=.*stranger|passwd.*`trusted=true` if it is yours"):
+        of_trained_run(composed, {})
+    assert of_trained_run({**composed, "trusted": True}, {})[part][name] == value
+    assert of_trained_run(composed, {part: {name: value}})[part][name] == value
 
 
 def test_choices_are_what_is_named_and_what_differs():
