@@ -9,7 +9,7 @@ from typing import Any
 
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
-from ..inference.endpoint import Endpoint, Sampling
+from ..inference.endpoint import Endpoint, Sampling, endpoints_from_settings
 from ..inference.errors import ConfigError
 from ..plugins.judge import JudgeContext
 from ..plugins.reward import Reward
@@ -130,7 +130,7 @@ class Task:
         cls,
         *,
         client: InferenceClient | None = None,
-        endpoints: Mapping[str, Endpoint] | None = None,
+        endpoints: Mapping[str, Endpoint | Mapping[str, Any] | None] | None = None,
         game: str | None = None,
         interface: ActionInterface | Mapping[str, Any] | str | None = None,
         encoder: Encoder | Mapping[str, Any] | str | None = None,
@@ -152,7 +152,7 @@ class Task:
 
         Args:
             client: Asks endpoints; the process's shared one by default.
-            endpoints: By role; by default the embedded model, and of a game its rules.
+            endpoints: By role, each an `Endpoint` or its settings; by default the embedded model, and of a game its rules.
             game: A key of `GAMES`; by default the one that ``scenarios`` names.
             interface: An interface, its name or its settings.
             encoder: An encoder, its name or its settings.
@@ -177,9 +177,7 @@ class Task:
         user = parts["user"] if user is None else user
         encoder = parts["encoder"] if encoder is None else encoder
         interface = parts["interface"] if interface is None else interface
-        endpoints = endpoints or {"assistant": embedded_endpoint(game)}
-        if "assistant" not in endpoints:
-            raise ConfigError("`endpoints` holds no `assistant`: it names the model that answers")
+        roles = endpoints_from_settings(endpoints or {"assistant": embedded_endpoint(game)}, "endpoints")
         if not isinstance(interface, ActionInterface):
             interface = make_interface(with_directives(interface, game or game_of(None, user)))
         if not isinstance(encoder, Encoder):
@@ -192,16 +190,16 @@ class Task:
                 raise ConfigError(
                     f"`judges` must hold the judges' settings by name, such as {{'length': 'length'}}, not {chosen!r}"
                 )
-            context = JudgeContext(client, endpoints)
+            context = JudgeContext(client, roles)
             reward = Reward.from_settings(chosen, context, reward) if chosen else None
         return cls(
             client=client,
-            assistant=endpoints["assistant"],
+            assistant=roles["assistant"],
             interface=interface,
             encoder=encoder,
             scenarios=scenarios,
             reward=reward,
-            user=make_user(user, client, endpoints) if isinstance(user, str | Mapping) else user,
+            user=make_user(user, client, roles) if isinstance(user, str | Mapping) else user,
             system=parts["system"] if system is None else system,
             max_turns=parts["max_turns"] if max_turns is None else max_turns,
             draws=draws,

@@ -143,9 +143,9 @@ def _refuse_foreign(part: str, settings: Mapping[str, Any], choices: Mapping[str
     known = dict(_leaves(part, choices))
     own = settings.get("judge")
     judge = plugins().judges.get(str(own.get("name") if isinstance(own, Mapping) else own))
-    usual = {} if judge is None else {f"{part}.judge.{name}": value for name, value in defaults(judge).items()}
+    usual = set(_leaves(f"{part}.judge", {} if judge is None else defaults(judge)))
     for name, value in _leaves(part, settings):
-        harmless = not isinstance(value, str) or name in known or usual.get(name) == value
+        harmless = not isinstance(value, str) or name in known or (name, value) in usual
         if value and not harmless and not _harmless(name, value):
             raise ConfigError(
                 f"`{name}={value}` is what the bundle's run used, and a bundle may come from somebody else: set "
