@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.dialogue import Dialogue
+from ..envs.games import game_of, with_directives
 from ..envs.interfaces import make_interface
 from ..envs.scenarios import load_scenarios
 from ..envs.task import Task
@@ -49,7 +50,7 @@ def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
         "env",
         client=client,
         endpoints=endpoints_from_settings(config["inference"]),
-        interface=make_interface(config["interface"]),
+        interface=make_interface(with_directives(config["interface"], game_of(chosen["source"], env.get("user")))),
         encoder=make_encoder(config["encoder"], client),
         judges=config["judges"],
         reward=config.get("reward") or {},

@@ -151,8 +151,8 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
     if _over_ray(config):
         check_ray(config, client)
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
-    context = JudgeContext(client, endpoints_from_settings(config["inference"]))
-    model = context.endpoint("judge").model
+    endpoints = endpoints_from_settings(config["inference"])
+    context, model = JudgeContext(client, endpoints), endpoints.get("judge", endpoints["assistant"]).model
     named, choose = dict(settings.judge or {}), "judge@evaluation.judge"
     referee = make_referee(named, "evaluation.judge", choose, context, scenarios, settings.judged)
     about = known_of_judge(named, referee.asks, model, {}, settings.judge_check, "evaluation.judge_check")

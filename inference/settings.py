@@ -85,6 +85,11 @@ def named(
         return construct(load(registry[name], where), values, where, **extra)
     if custom and ":" in name:
         return construct(load(name, where), values, where, **extra)
+    if ":" in name:
+        raise ConfigError(
+            f"`{where}.name={name}` names code outside Duologue, which is only imported with `trusted=true`: set it if you "
+            "know where this comes from"
+        )
     hint = " or a dotted path `package.module:Class`" if custom else ""
     raise ConfigError(f"`{where}.name={name}` is unknown: {near_miss(name, registry)}{hint}")
 
