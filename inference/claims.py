@@ -61,7 +61,8 @@ class Claims:
             marks, now = ", ".join("?" * len(wanted)), time.time()
             found = execute(f"SELECT key, owner, until FROM {self._table} WHERE key IN ({marks})", wanted)
             for key, owner, until in found:
-                if not now <= until <= now + LEASE_S + _CLOCKS_S or _is_gone(owner):
+                valid = isinstance(until, int | float) and now <= until <= now + LEASE_S + _CLOCKS_S
+                if not valid or _is_gone(str(owner)):
                     execute(f"DELETE FROM {self._table} WHERE key = ? AND owner = ?", [key, owner])
             values = [value for key in wanted for value in (key, self.owner, now + LEASE_S)]
             rows = ", ".join(["(?, ?, ?)"] * len(wanted))

@@ -139,7 +139,7 @@ def test_a_process_of_this_machine_that_ended_is_gone():
 
 @pytest.mark.parametrize(
     ("owner", "ahead_s"),
-    [("nobody", 5), ("host/0/x", 5), ("host/-1/x", 5), ("elsewhere/7/x", 1e300), ("elsewhere/7/x", None)],
+    [("nobody", 5), ("host/0/x", 5), ("host/-1/x", 5), ("elsewhere/7/x", 1e300), ("elsewhere/7/x", None), (b"x", 5)],
 )
 def test_a_claim_that_nobody_can_have_made_holds_up_no_run(tmp_path, owner, ahead_s):
     """A cassette may come from somebody else."""
