@@ -89,7 +89,11 @@ def with_file(message: str, arguments: Sequence[str]) -> str:
     found = re.search(r"`([\w.@/-]+?)(?:=[^`]*)?`", message)
     option = re.match(r"the group `[^`]+` has no `([^`]+)`", message)
     if option is not None and not any(argument.endswith(f"={option[1]}") for argument in arguments):
-        holding = [path for path in _files(arguments) if re.search(rf"\b{re.escape(option[1])}\b", path.read_text())]
+        holding = [
+            path
+            for path in _files(arguments)
+            if re.search(rf"\b{re.escape(option[1])}\b", path.read_text(encoding="utf-8"))
+        ]
         return f"{holding[0]}: {message}" if holding else message
     if found is None or any(argument.lstrip("+~").startswith(f"{found[1]}=") for argument in arguments):
         return message

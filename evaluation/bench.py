@@ -21,7 +21,7 @@ from rich.table import Table
 from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.observation import Observation
-from ..envs.policies import Policy, RandomPolicy, constant_policies
+from ..envs.policies import PLAIN_SAMPLE, Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..envs.transition import EpisodeFailed
@@ -33,7 +33,7 @@ from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
+from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval, within
 from .playing import played
 from .plots import draw_standings
 
@@ -82,7 +82,8 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ConfigError: If a value is refused, or there are no judges.
         DuologueError: If more than a fifth of a policy's episodes failed.
     """
-    from ..agents.train import build_task
+    from ..agents.agent import build_agent
+    from ..agents.train import build_task, check_deployable
 
     settings = construct(Settings, dict(config.get("bench") or {}), "bench")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
@@ -92,6 +93,9 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
         if task.reward is None:  # said before anything is trained
             raise ConfigError("`judges` is empty: a return needs a reward")
+        for agent in (config["agent"], config.get("rival")):
+            if agent and agent.get("name"):
+                check_deployable(build_agent({**config, "agent": _as_trained(config, agent)}, task)[0], config)
         with Run("bench", folder, config, client.meter) as run, session(run, client):
             learnt = {
                 str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
@@ -111,11 +115,14 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _train(config: Mapping[str, Any], agent: Mapping[str, Any], seed: int, folder: Path) -> Path:
     from ..agents.train import train
 
-    agent = dict(agent)
-    steps = config["agent"]["total_timesteps"]
     place = folder / f"{agent['name']}-seed-{seed}"
-    train({**config, "agent": {**agent, "total_timesteps": steps}, "seed": seed}, place)
+    train({**config, "agent": _as_trained(config, agent), "seed": seed}, place)
     return place
+
+
+def _as_trained(config: Mapping[str, Any], agent: Mapping[str, Any]) -> dict[str, Any]:
+    """An agent's settings, with as many turns to learn from as the first agent has."""
+    return {**agent, "total_timesteps": config["agent"]["total_timesteps"]}
 
 
 def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> list[Standing]:
@@ -127,12 +134,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
         players.append((name, "learnt", trained))
     players.append(("random", "random", [RandomPolicy(task.interface.action_space)] * len(seeds)))
     for name, policy in constant_policies(task.interface).items():
-        players.append((f"always: {name}", "constant", [policy] * len(seeds)))
+        players.append((name if name == PLAIN_SAMPLE else f"always: {name}", "constant", [policy] * len(seeds)))
     if task.interface.chooses_reply:
         players.append((f"best-of-{task.interface.proposals_per_turn} oracle", "oracle", [None] * len(seeds)))
     total = len(players) * len(seeds) * len(task.scenarios)
     with ProgressLine("playing", total, task.client.meter) as line:
-        standings = []
+        standings, worst, best = [], math.inf, -math.inf
         for name, kind, policies in players:
             # the candidates are there: where one of them is sent, chance costs nothing more, and less of it is left to chance
             times = _TIMES if kind == "random" and task.interface.chooses_reply else 1
@@ -141,10 +148,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
             standings.append(_standing(name, kind, np.array(rows)))
+            returns = np.array(rows)[..., 0]
+            worst, best = min(worst, float(np.nanmin(returns))), max(best, float(np.nanmax(returns)))
             line.update(len(standings) * len(seeds) * len(task.scenarios), f"{name}: {standings[-1].mean:.3f}")
     if task.reward is not None:
         task.client.run(task.reward.aclose())
-    return standings
+    return [within(standing, worst, best) for standing in standings]
 
 
 def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:

@@ -32,6 +32,9 @@ _OPTIONAL = (
 )
 """What may be left out: the answer is of the same kind without it."""
 
+MOST_CHANGES = len(_OPTIONAL) + 1
+"""Changes that one endpoint may need. For each at most as many requests are refused as may be under way at once."""
+
 _STATUSES = (400, 403, 404, 405, 422, 500, 501)
 
 _UNSUPPORTED = re.compile(

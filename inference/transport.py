@@ -123,15 +123,15 @@ class Transport:
             raise _no_address(endpoint, error) from error
         tokens = _tokens(endpoint, content)
         attempts = Attempts(gate, role, endpoint.timeout_s, endpoint.deadline_s, tokens, self._bounds, account)
-        record = self._records.setdefault(endpoint.identity, _Record())
+        record = self._records.get(endpoint.identity)
+        if record is None:
+            record = self._records[endpoint.identity] = _Record()
         self._bounds.retries.calls += 1
         lane.under_way += 1
         if not record.answered:
             record.under_way.add(attempts)
         try:
             return await self._answer(endpoint, lane, attempts, record, path, body, content, read, keep)
-        except (httpx2.InvalidURL, UnicodeError) as error:
-            raise _no_address(endpoint, error) from error
         finally:
             lane.under_way -= 1
             record.under_way.discard(attempts)
@@ -155,20 +155,22 @@ class Transport:
             except httpx2.RequestError as error:
                 await self._retry(endpoint, attempts, self._unreached(endpoint, attempts, error))
                 continue
+            except (httpx2.InvalidURL, UnicodeError) as error:
+                raise _no_address(endpoint, error) from error
             self._reached.add(endpoint.base_url)
             if 200 <= answer.status < 300:
-                record.answered = True
                 latency_s = attempts.latency_s
                 try:
-                    return answer.body, latency_s, read(answer.body, latency_s, False)
+                    found = read(answer.body, latency_s, False)
                 except Unreadable as error:
                     attempts.unreadable("an answer that cannot be read")
                     await self._retry(endpoint, attempts, error)
-                continue
+                    continue
+                record.answered = True
+                return answer.body, latency_s, found
             refusal = read_refusal(answer.status, answer.body)
             failure = self._refused(endpoint, attempts, record, refusal, sent)
-            decisive = (Meaning.ACCOUNT, Meaning.PROMPT)
-            if not may_pass(answer) or refusal.meaning in decisive:
+            if not may_pass(answer) or refusal.meaning in (Meaning.ACCOUNT, Meaning.PROMPT):
                 raise failure
             await self._retry(endpoint, attempts, failure, answer)
 

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from ...inference.completion import Completion, Message
 from ...inference.encoders import Encoder
 from ...inference.endpoint import Endpoint
+from ...inference.errors import ConfigError
 from ..state import DialogueState
 
 Features = dict[str, npt.NDArray[np.float32]]
@@ -53,12 +54,14 @@ class ActionInterface(ABC):
         proposals_per_turn: How many of these are made before the action.
         two_phase: Whether any are.
         chooses_reply: Whether the action says which of the proposals is sent, as a judge could.
+        exchangeable: Whether the actions choose among samples of one request, so that no constant action is a strategy.
         requires: Capabilities of the API without which it cannot work: ``logprobs``, ``top_logprobs``.
     """
 
     name: ClassVar[str]
     two_phase: ClassVar[bool] = False
     chooses_reply: ClassVar[bool] = False
+    exchangeable: ClassVar[bool] = False
     proposals_per_turn: int = 0
     action_space: spaces.Space[Any]
     requests_per_turn: int
@@ -88,6 +91,23 @@ class ActionInterface(ABC):
     def mask(self, observation: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
         """Which actions make sense in what is seen, one entry for each choice of each part of an action; None for all."""
         return None
+
+    def check(self, action: Any) -> None:
+        """Refuses an action outside the space.
+
+        Raises:
+            ConfigError: If it is none of the space's.
+        """
+        space = self.action_space
+        sizes = space.n if isinstance(space, spaces.Discrete) else getattr(space, "nvec", None)
+        if sizes is None:
+            fits = bool(space.contains(action))
+        else:
+            given, start = np.asarray(action), getattr(space, "start", 0)
+            whole = given.dtype.kind in "iu" and given.shape == np.shape(sizes)
+            fits = whole and bool(np.all((given >= start) & (given < start + sizes)))
+        if not fits:
+            raise ConfigError(f"the action {action!r:.80} is not in the action space, {space}")
 
     def propose(self, state: DialogueState) -> Sequence[Request]:
         """Requests whose answers become ``state.proposals`` before the policy sees the state."""

@@ -76,6 +76,46 @@ def prompts(client, endpoint, count):
     return client.run(ask())
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            429,
+            {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"},
+        ),
+        (402, {"message": "Insufficient Balance", "code": "invalid_request_error"}),
+        (400, {"message": "Your credit balance is too low to access the API."}),
+        (403, {"message": "Your team has used all available credits."}),
+    ],
+)
+def test_an_account_without_credit_ends_the_run_at_once_although_it_answered_before(
+    client, endpoint, server, status, error
+):
+    client.run(client.chat(endpoint, HELLO))
+    server.answer = lambda body: (status, {"error": error})
+    with pytest.raises(EndpointRefused, match="does not serve this account") as refused:
+        client.run(client.chat(replace(endpoint, max_retries=3), HELLO, sample_index=1))
+    assert error["message"] in str(refused.value)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "Too long.", "code": "context_length_exceeded"}),
+        (400, {"message": "The response was filtered.", "code": "content_filter"}),
+        (403, {"message": "The model requires moderation. Your input was flagged.", "metadata": {"reasons": ["hate"]}}),
+        (500, {"message": "the request exceeds the available context size"}),
+    ],
+)
+def test_a_prompt_that_is_refused_fails_alone_whoever_came_first(client, endpoint, server, status, error):
+    server.answer = lambda body: (status, {"error": error})
+    outcomes = prompts(client, replace(endpoint, max_retries=3), 5)
+    assert [type(outcome) for outcome in outcomes] == [Rejected] * 5
+    assert len(server.requests) == 5
+    assert error["message"] in str(outcomes[0])
+
+
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
 def test_an_endpoint_that_refuses_every_prompt_is_given_up_after_three(client, endpoint, server, status):
     server.answer = refusal(status)
@@ -137,6 +177,23 @@ def test_a_key_that_the_server_repeats_is_not_shown(client, endpoint, server, mo
         client.run(client.chat(endpoint, HELLO))
     assert server.headers["Authorization"] == f"Bearer {SECRET}"
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_key_that_the_server_repeats_reaches_neither_the_answer_nor_the_cassette(
+    client, endpoint, server, monkeypatch, status
+):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    words = f"You sent {SECRET}, did you not?"
+    server.answer = lambda body: words if status == 200 else (status, {"error": {"message": words}})
+    try:
+        said = client.run(client.chat(replace(endpoint, max_retries=0), HELLO)).text
+    except CallFailed as error:
+        said = str(error)
+    assert "You sent ***, did you not?" in said
+    if status == 200:
+        again = client.run(client.chat(endpoint, HELLO))
+        assert (again.reused, again.text) == (True, said)
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET}é"])
