@@ -7,6 +7,7 @@ and after `LEASE_S` on another one.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 import uuid
@@ -23,6 +24,9 @@ Transact = Callable[[Callable[[Execute], Any]], Any]
 
 LEASE_S = 15.0
 """Seconds after which a claim that is not renewed is void."""
+
+_CLOCKS_S = 60.0
+"""By how much the clocks of two machines may differ; a lease that is longer than anybody grants is void."""
 
 MOST = 256
 """Claims in one transaction, at most."""
@@ -57,7 +61,8 @@ class Claims:
             marks, now = ", ".join("?" * len(wanted)), time.time()
             found = execute(f"SELECT key, owner, until FROM {self._table} WHERE key IN ({marks})", wanted)
             for key, owner, until in found:
-                if until < now or _is_gone(owner):
+                valid = isinstance(until, int | float) and now <= until <= now + LEASE_S + _CLOCKS_S
+                if not valid or _is_gone(str(owner)):
                     execute(f"DELETE FROM {self._table} WHERE key = ? AND owner = ?", [key, owner])
             values = [value for key in wanted for value in (key, self.owner, now + LEASE_S)]
             rows = ", ".join(["(?, ?, ?)"] * len(wanted))
@@ -98,14 +103,16 @@ class Claims:
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether the owner was a process of this machine that has ended."""
-    host, pid, _ = owner.rsplit("/", 2)
-    if os.name != "posix" or host != socket.gethostname():
+    """Whether the owner was a process of this machine that has ended, or is named as nobody is."""
+    found = re.fullmatch(r"(.+)/([0-9]{1,9})/[^/]*", owner)
+    if found is None or not int(found[2]):
+        return True
+    if os.name != "posix" or found[1] != socket.gethostname():
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(found[2]), 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, ValueError, OverflowError):
+    except (PermissionError, OverflowError):
         return False
     return False
