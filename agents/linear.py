@@ -82,6 +82,24 @@ class LinearPolicy(ActorCriticPolicy):
             spread = th.einsum("bnd,nde,bne->bn", rows, self.inverse, rows)
         return means, spread.clamp(min=0).sqrt()
 
+    def drawn(self, observation: PyTorchObs, normal: th.Tensor, alpha: float) -> th.Tensor:
+        """The returns that one draw of the parameters expects (Agrawal and Goyal 2013, algorithm 1): (B, n).
+
+        Candidates share their parameters, so their returns are drawn together, with the covariance that one parameter vector
+        gives them; actions with parameters of their own are drawn apart.
+
+        Args:
+            observation: Rows (B, …).
+            normal: Standard normal numbers (B, n).
+            alpha: Scale of the parameters' standard deviation.
+        """
+        means, spread = self.expected(observation)
+        if not self._shared:
+            return means + alpha * spread * normal
+        rows = self.features(observation)
+        values, vectors = th.linalg.eigh(rows @ self.inverse[0] @ rows.transpose(1, 2))  # of the covariance (B, n, n)
+        return means + alpha * th.einsum("bnm,bm->bn", vectors * values.clamp(min=0).sqrt().unsqueeze(1), normal)
+
     def observe(self, observation: PyTorchObs, actions: th.Tensor, returns: th.Tensor) -> None:
         """Learns from what actions led to.
 

@@ -97,10 +97,12 @@ class Dialogue:
         Raises:
             EpisodeFailed: If a call or a judge failed, or the turn took too long; the episode is over, and this turn
                 has no reward.
+            ConfigError: If the action is not in the space; nothing has changed then.
             DuologueError: What no retry can mend.
         """
         if self._over:
             raise DuologueError("`step` was called on a dialogue that is over: call `reset` first")
+        self.task.interface.check(action)
         self._over = True  # unless this step goes well and the dialogue goes on
         return await self._in_time(self._step(action))
 
@@ -163,7 +165,9 @@ class Dialogue:
         return Transition(observation, judged.reward or 0.0, terminated, truncated, info)
 
     async def _open_turn(self) -> Observation:
-        self.state.proposals = await self._ask(self.task.interface.propose(self.state))
+        proposals = self.state.proposals = await self._ask(self.task.interface.propose(self.state))
+        if len(proposals) > 1:
+            self.task.client.meter.count_candidates([proposal.text for proposal in proposals])
         self.seen = await self._observe()
         return self.seen
 
@@ -191,6 +195,7 @@ class Dialogue:
             sample_index=self.state.draw * task.interface.requests_per_turn + request.index,
             logprobs=request.logprobs,
             top_logprobs=request.top_logprobs,
+            keep=request.sampling or (),
         )
 
     def _ended(self, answer: str | None) -> bool:

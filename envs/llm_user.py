@@ -75,7 +75,12 @@ class LLMUser:
         if stopped:
             return None
         if not said.strip():
-            raise CallFailed(f"the user's model {self._endpoint.model} said nothing")
+            cut = (
+                ": all its tokens went into reasoning, so raise the user's `max_tokens`"
+                if completion.finish_reason == "length"
+                else ""
+            )
+            raise CallFailed(f"the user's model {self._endpoint.model} said nothing{cut}")
         return said.strip()
 
     def _messages(self, scenario: Scenario, messages: Sequence[Message]) -> list[Message]:

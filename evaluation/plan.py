@@ -5,7 +5,6 @@ duologue plan inference.assistant.price.per_request_usd=0.002 env.limit=200
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from ..agents.rollouts import most_training_turns
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
@@ -73,8 +73,7 @@ def make_plan(
     endpoints = endpoints_from_settings(config["inference"])
     planner = Planner(task, endpoints, lengths(client.cassette.path, endpoints["assistant"].identity))
     agent = config["agent"]
-    rollout = agent["n_envs"] * agent["n_steps"]
-    turns = math.ceil(agent["total_timesteps"] / rollout) * rollout
+    turns = most_training_turns(task, agent["total_timesteps"], agent["n_envs"] * agent.get("n_steps", 1))
     reward = task.reward
     each, end = (0, 0) if reward is None else (reward.requests_per_turn, reward.requests_per_end)
     needs = list(planner.training(turns, each, end))

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jinja2
+import msgspec
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -84,6 +85,10 @@ def write_report(folder: Path, beside: str | None = None) -> Path:
         ConfigError: If a file is missing or cannot be read, or there is no such contestant.
     """
     summary, records = _read(folder / SUMMARY), read_matches(folder / MATCHES)
+    try:
+        msgspec.convert(summary, _Summary)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{folder / SUMMARY} is no summary of a run: {error}") from error
     rows = leaderboard(records, _anchor(folder / ANCHOR))
     boards: dict[str, list[Row]] = {}
     for row in rows:
@@ -112,6 +117,9 @@ def write_report(folder: Path, beside: str | None = None) -> Path:
         health=health,
         data=embedded(_browsed(records)),
     )
+    for name in (TABLE, FIGURES, PAGE, *PICTURES):
+        if (folder / name).is_symlink():  # a folder from somebody else must not choose what is written over
+            (folder / name).unlink()
     (folder / TABLE).write_text(markdown(headed, boards, found, health, own.contestant), encoding="utf-8")
     figures = {
         "version": 1,
@@ -198,9 +206,62 @@ def read_matches(path: Path) -> list[Record]:
     """The lines of ``matches.jsonl``.
 
     Raises:
-        ConfigError: If it cannot be read, or holds none.
+        ConfigError: If it cannot be read, holds none, or a line is none.
     """
-    return [record for _, record in read_records(path, "the evaluation's matches")]
+    records = read_records(path, "the evaluation's matches")
+    for where, record in records:
+        try:
+            msgspec.convert(record, _Match)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where} is no match: {error}") from error
+    return [record for _, record in records]
+
+
+class _Requests(msgspec.Struct):
+    paid: int
+    reused: int
+    failed: int
+
+
+class _Tokens(msgspec.Struct):
+    prompt: int
+    completion: int
+
+
+class _Alarm(msgspec.Struct):
+    name: str
+    rollout: int | None
+    message: str
+
+
+class _Summary(msgspec.Struct):
+    """What a report reads of ``summary.json``; somebody else may have written it."""
+
+    requests: _Requests
+    tokens: _Tokens
+    cost_usd: float
+    wall_s: float = 0.0
+    alarms: list[_Alarm] = []
+    plan: dict[str, float] | None = None
+    judge: dict[str, Any] | None = None
+
+
+class _Match(msgspec.Struct):
+    """What every line of ``matches.jsonl`` holds; somebody else may have written it."""
+
+    scenario: str
+    contestant: str
+    baseline: str
+    judge: str
+    messages: list[dict[str, Any]] | None
+    reply: str | None
+    baseline_reply: str | None
+    actions: list[str] | None
+    scores: list[float | None] | None
+    orders: list[Annotated[float, msgspec.Meta(ge=0, le=1)]]
+    outcome: Literal["win", "loss", "tie"] | None
+    consistent: bool | None
+    failure: str | None
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -1,24 +1,33 @@
-"""One call's attempts: each takes a place at the gate, and the time spent waiting there is not the endpoint's.
+"""The attempts of one call: places at the gate, time, budget and number of retries.
 
-The deadline of a call runs while it is on the wire and during the pauses between its attempts, and stands still at the gate.
+The deadline of a call runs while it is on the wire and during the pauses between its attempts. It does not run while the call
+waits at the gate.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from email.utils import parsedate_to_datetime
 
 import httpx2
 
-from .bounds import Bounds, Halt
+from .bounds import Bounds
 from .budget import Account
 from .counted import Counted, read_usage
-from .errors import BudgetSpent, CallFailed
+from .errors import CallFailed, DuologueError
 from .gate import Gate, Place
+from .retries import pause_s, retry_after
 from .wire import Answer
 
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+_NEVER_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.ProxyError,
+    httpx2.InvalidURL,
+    UnicodeError,
+    DuologueError,
+)
 
 
 class Attempts:
@@ -35,6 +44,7 @@ class Attempts:
 
     Attributes:
         timeout_s: As given.
+        retries: Further attempts after a failure so far.
     """
 
     __slots__ = (
@@ -46,8 +56,8 @@ class Attempts:
         "_left_s",
         "_role",
         "_started",
-        "_timer",
         "_tokens",
+        "retries",
         "timeout_s",
     )
 
@@ -67,7 +77,7 @@ class Attempts:
         self._tokens = tokens
         self._left_s = self._deadline_s = deadline_s
         self._started: float | None = None
-        self._timer: asyncio.Timeout | None = None
+        self.retries = 0
         self._bounds = bounds
         self._account = account
         self._last = "no answer"
@@ -79,27 +89,25 @@ class Attempts:
         return self._deadline_s - self._left_s + running
 
     @property
+    def left_s(self) -> float:
+        """Seconds that are left of the deadline."""
+        return self._deadline_s - self.latency_s
+
+    @property
     def bound_s(self) -> float:
-        """Seconds that the next attempt may take; outside `deadline` it holds the deadline, too."""
-        return self.timeout_s if self._timer is not None else min(self.timeout_s, self._left_s)
+        """Seconds that the attempt which begins now may take."""
+        return min(self.timeout_s, self.left_s)
 
     @property
     def over(self) -> bool:
         """Whether the deadline has passed."""
-        return self.latency_s >= self._deadline_s
-
-    def deadline(self) -> asyncio.Timeout:
-        """A context that raises TimeoutError when the deadline is over."""
-        left_s = self._deadline_s - self.latency_s
-        now = asyncio.get_running_loop().time()
-        self._timer = asyncio.timeout_at(None if self._started is None else now + left_s)
-        return self._timer
+        return self.left_s <= 0
 
     async def begin(self) -> Place:
-        """Takes a place for an attempt and books it: what waits for a place is not set aside.
+        """Takes a place for an attempt, and sets its cost aside.
 
         Raises:
-            Halt: If there is no budget for it, or the run was told to end.
+            RunStopped: If there is no budget for it, or the run was told to end.
         """
         place = self.try_enter() or await self.enter()
         try:
@@ -107,29 +115,52 @@ class Attempts:
                 await self._account.open()
             if self._bounds is not None and self._bounds.stopped is not None:
                 self._nobody_bills()
-                raise Halt(self._bounds.stopped)
-        except BudgetSpent as error:
-            self._gate.leave(place)
-            raise Halt(error) from None
+                raise copy.copy(self._bounds.stopped)
         except BaseException:
             self._gate.leave(place)
             raise
         return place
 
-    def check_retry(self) -> None:
-        """Takes one retry from the run's budget.
+    def cancel(self, place: Place) -> None:
+        """Gives the place of an attempt back that is not made."""
+        self._nobody_bills()
+        self._gate.leave(place)
+
+    async def retry(self, answer: Answer | None = None) -> bool:
+        """Waits before the next attempt; false if the deadline would be over by then.
+
+        Args:
+            answer: The refusal, which may say how long to wait.
 
         Raises:
-            Halt: If there is none left.
+            CallFailed: If the run's retries are used up.
         """
         if self._bounds is not None and not self._bounds.retries.take():
             retries = self._bounds.retries
-            raise Halt(
-                CallFailed(
-                    f"a call failed ({self._last}) and is not tried again: the run's {retries.taken} retries for "
-                    f"{retries.calls} calls are all that `inference.retries` allows"
-                )
+            raise CallFailed(
+                f"a call failed ({self._last}) and is not tried again: the run's {retries.taken} retries for "
+                f"{retries.calls} calls are all that `inference.retries` allows"
             )
+        seconds = pause_s(self.retries, answer)
+        if seconds >= self.left_s:
+            return False
+        self.retries += 1
+        await asyncio.sleep(seconds)
+        return True
+
+    async def count_refused(self) -> None:
+        """Books one request without tokens: it was refused for a parameter, and is sent again without it.
+
+        Raises:
+            RunStopped: If there is no budget for it.
+        """
+        if self._account is not None:
+            await self._account.open()
+            self._account.refused()
+
+    def unreadable(self, reason: str) -> None:
+        """Notes why an answer could not be used, for the message of a call that is given up."""
+        self._last = reason
 
     def _nobody_bills(self) -> None:
         if self._account is not None:
@@ -151,15 +182,11 @@ class Attempts:
 
     def _start_clock(self, now: float) -> None:
         self._started = now
-        if self._timer is not None:
-            self._timer.reschedule(asyncio.get_running_loop().time() + self._left_s)
 
     def _stop_clock(self) -> None:
         if self._started is not None:
             self._left_s -= time.monotonic() - self._started
             self._started = None
-            if self._timer is not None:
-                self._timer.reschedule(None)
 
     def answered(self, place: Place, answer: Answer) -> None:
         """Gives the place back after an answer of any status."""
@@ -192,29 +219,3 @@ class Attempts:
             account.unknown()
         else:
             account.billed(*billed)
-
-
-def retry_after(answer: Answer, now: float) -> float | None:
-    """The seconds that a server asks to wait, by ``retry-after-ms``, else ``retry-after`` as seconds or as a date.
-
-    Args:
-        answer: The refusal.
-        now: Seconds since the epoch.
-    """
-    for name, scale in ((b"retry-after-ms", 1e-3), (b"retry-after", 1.0)):
-        value = answer.header(name)
-        if value is None:
-            continue
-        try:
-            return float(value) * scale
-        except ValueError:
-            if scale == 1.0:
-                return _until(value, now)
-    return None
-
-
-def _until(date: str, now: float) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp() - now
-    except (ValueError, TypeError, OverflowError):
-        return None

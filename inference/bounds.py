@@ -11,23 +11,11 @@ from typing import Any
 
 from .budget import Account, Amount, Budget, Overrun
 from .endpoint import Endpoint, Price
-from .errors import ConfigError, DuologueError, RunStopped
+from .errors import ConfigError, RunStopped
 from .retries import RetryBudget
 
-_LONGEST = ("max_tokens", "max_completion_tokens")
+LONGEST = ("max_tokens", "max_completion_tokens")
 """The request's fields that bound an answer."""
-
-
-class Halt(BaseException):
-    """Carries an error through the `openai` client's loop, which would take an `Exception` for one more failed attempt.
-
-    Args:
-        error: What the caller is told.
-    """
-
-    def __init__(self, error: DuologueError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 @dataclass
@@ -84,7 +72,7 @@ class Bounds:
             return None
         longest = 0
         if "messages" in body:
-            named = [body[name] for name in _LONGEST if isinstance(body.get(name), int)]
+            named = [body[name] for name in LONGEST if isinstance(body.get(name), int)]
             if not named and self.budget.counts_tokens:
                 raise ConfigError(
                     "`inference.budget` limits tokens or money, which cannot be kept while answers have no bound: set "

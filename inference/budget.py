@@ -281,6 +281,10 @@ class Account:
         """The attempt was refused, or never sent: nobody bills it."""
         self._close(Amount())
 
+    def refused(self) -> None:
+        """The attempt was refused for what it asked: a request, and nobody bills it."""
+        self._close(Amount(1))
+
     def unknown(self) -> None:
         """Nobody knows whether the attempt is billed: it counts as it was set aside."""
         self._close(self._held or Amount())

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
+from .claims import Claims
 from .errors import CassetteError, CassetteMiss, ConfigError
 from .packing import pack, unpack
 from .postgres import PostgresAnswers, is_address
@@ -44,6 +46,8 @@ class Answers(Protocol):
     Every method raises `CassetteError` if the place cannot be used.
     """
 
+    claims: Claims
+
     def find(self, key: bytes) -> tuple[bytes, float] | None:
         """The packed body and its seconds; None if there is none."""
         ...
@@ -54,6 +58,10 @@ class Answers(Protocol):
 
     def count(self) -> int:
         """The number of answers."""
+        ...
+
+    def discard(self, key: bytes, body: bytes) -> None:
+        """Removes an answer if it is still this packed body."""
         ...
 
     def close(self) -> None:
@@ -102,6 +110,7 @@ class Cassette:
         self._pending: _Batch | None = None
         self._crowded = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="duologue-cassette-reader")
 
     @staticmethod
     def key(request: Mapping[str, Any]) -> tuple[bytes, bytes]:
@@ -129,8 +138,11 @@ class Cassette:
         if self.mode == "off":
             return None
         if (found := self._answers.find(key)) is not None:
+            body, seconds = found
             try:
-                return Recorded(unpack(found[0]), found[1])
+                if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                    raise zlib.error(f"the seconds of an answer are {seconds!r}")
+                return Recorded(unpack(body), seconds)
             except zlib.error as error:
                 raise broken(self.place, "read", error) from error
         if self.mode == "replay":
@@ -139,6 +151,54 @@ class Cassette:
                 "asking. Set `inference.cassette.mode=record` to pay for what is missing"
             )
         return None
+
+    async def look_up(self, key: bytes) -> Recorded | None:
+        """Does what `find` does without blocking the event loop: a database elsewhere is asked on another thread."""
+        if self.mode == "off" or isinstance(self._answers, SQLiteAnswers):
+            return self.find(key)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self.find, key)
+
+    async def claim(self, keys: Sequence[bytes]) -> list[bool]:
+        """Claims requests, so that no other process makes them at the same time; see `claims`.
+
+        Returns:
+            For each whether it is ours to make; if not, another process makes it, or its answer has come.
+
+        Raises:
+            CassetteError: If the file cannot be written.
+        """
+        if self.mode != "record":
+            return [True] * len(keys)
+        granted = await asyncio.get_running_loop().run_in_executor(self._writer, self._answers.claims.claim, keys)
+        return [key in granted for key in keys]
+
+    def release(self, key: bytes) -> None:
+        """Gives a claim up, because its request failed."""
+        self._later(self._answers.claims.release, [key])
+
+    def renew(self) -> None:
+        """Keeps the claims for requests that are still under way."""
+        self._later(self._answers.claims.renew)
+
+    def _later(self, action: Callable[..., None], *values: Any) -> None:
+        """Does something in the writer's thread; a failure costs no more than that others wait for a lease's end."""
+
+        def act() -> None:
+            with suppress(CassetteError):
+                action(*values)
+
+        if self.mode == "record":
+            with suppress(RuntimeError):  # the cassette is closed
+                self._writer.submit(act)
+
+    async def discard(self, key: bytes, body: bytes) -> None:
+        """Removes an answer that is none, so that a better one can take its place.
+
+        Raises:
+            CassetteError: If the file cannot be written.
+        """
+        if self.mode == "record":
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._answers.discard, key, pack(body))
 
     async def keep(self, key: bytes, request: bytes, body: bytes, latency_s: float) -> Recorded | None:
         """Stores an answer; returns when it is committed. Answers that arrive together share one commit.
@@ -197,5 +257,7 @@ class Cassette:
 
     def close(self) -> None:
         """Writes what is pending and closes the file."""
+        self._later(self._answers.claims.release_all)
         self._writer.shutdown(wait=True)
+        self._reader.shutdown(wait=True)
         self._answers.close()

@@ -7,12 +7,9 @@ calls are for.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
-import random
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +24,7 @@ from .cassette import DEFAULT_PLACE, Cassette
 from .completion import Completion, Message, read_completion, read_embeddings
 from .counted import Counted, read_usage
 from .endpoint import Endpoint, Sampling
-from .errors import EndpointRefused, InferenceError, NotAnAPI, RunStopped, Unreadable
+from .errors import EndpointRefused, InferenceError, NotAnAPI, RunStopped
 from .ledger import Ledger
 from .lenient import mend
 from .loop import LoopThread, T
@@ -38,9 +35,6 @@ from .settings import construct
 from .single_flights import SingleFlights
 
 R = TypeVar("R")
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 8.0
-"""Before an answer that could not be read is asked for again: at most so long, doubled each time up to this."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")  # the body is also part of its own cassette key
 _encode = _ENCODER.encode
@@ -72,7 +66,7 @@ class InferenceClient:
         self.bounds = Bounds(budget, retries or RetryBudget())
         from .transport import Transport  # brings the `openai` package, whose import takes longer than all else here
 
-        self._transport = Transport(self.bounds)
+        self._transport = Transport(self.bounds, self.meter.parameters)
         self._closed = False
         self._flights = SingleFlights(self.cassette)
         self._readable: set[str] = set()  # addresses that gave an answer of the kind that was asked for
@@ -112,6 +106,7 @@ class InferenceClient:
         logprobs: bool = False,
         top_logprobs: int = 0,
         logprobs_required: bool = True,
+        keep: Collection[str] = (),
         role: str = "assistant",
     ) -> Completion:
         """Samples one answer.
@@ -125,6 +120,8 @@ class InferenceClient:
             logprobs: Whether to ask for the tokens' logprobs.
             top_logprobs: How many alternatives to ask for at each position, 0 to 20.
             logprobs_required: Whether an answer without the logprobs that were asked for is refused.
+            keep: Parameters without which the answer is of no use. All others are left out, from the first refusal on,
+                where the endpoint does not take them.
             role: For the meter: ``assistant``, ``user``, ``judge`` or ``baseline``.
 
         Raises:
@@ -149,8 +146,10 @@ class InferenceClient:
             self._readable.add(endpoint.base_url)
             return completion
 
+        if logprobs and logprobs_required:
+            keep = {*keep, "logprobs", "top_logprobs"}
         with self.bounds:
-            completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
+            completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read, keep)
             self.meter.count(role, completion)
         return completion
 
@@ -177,7 +176,14 @@ class InferenceClient:
         return np.asarray(vectors, np.float32)
 
     async def post(
-        self, endpoint: Endpoint, path: str, fields: Mapping[str, Any], read: Callable[[bytes], R], *, role: str
+        self,
+        endpoint: Endpoint,
+        path: str,
+        fields: Mapping[str, Any],
+        read: Callable[[bytes], R],
+        *,
+        keep: Collection[str] = (),
+        role: str,
     ) -> tuple[R, float]:
         """Asks something else than chat or embeddings: a moderation, a score, a ranking.
 
@@ -186,6 +192,7 @@ class InferenceClient:
             path: What is added to its ``base_url``, such as ``/moderations``.
             fields: The body besides ``model``.
             read: Turns the answer's bytes into what is wanted; raises ValueError if they are not that.
+            keep: Parameters without which the answer is of no use; see `chat`.
             role: For the meter.
 
         Returns:
@@ -208,7 +215,7 @@ class InferenceClient:
 
         body = {"model": endpoint.model, **fields}
         with self.bounds:
-            found, usage, reused = await self._ask(endpoint, path, body, 0, role, checked)
+            found, usage, reused = await self._ask(endpoint, path, body, 0, role, checked, keep)
             tokens = usage.billed or (0, usage.completion_tokens or 0)
             cost_usd = endpoint.price.cost_usd(*tokens)
             if reused:
@@ -278,6 +285,7 @@ class InferenceClient:
         sample_index: int,
         role: str,
         read: Callable[[bytes, float, bool], R],
+        keep: Collection[str],
     ) -> R:
         """Asks, or finds the answer in the cassette."""
         self.bounds.check()
@@ -288,7 +296,7 @@ class InferenceClient:
             content = _encode(body)
 
         async def fetch() -> tuple[bytes, float, R]:
-            return await self._fetch(endpoint, path, body, content, role, read)
+            return await self._fetch(endpoint, path, body, content, role, read, keep)
 
         try:
             if self.cassette.mode == "off":
@@ -308,21 +316,12 @@ class InferenceClient:
         content: bytes,
         role: str,
         read: Callable[[bytes, float, bool], R],
+        keep: Collection[str],
     ) -> tuple[bytes, float, R]:
-        """Asks until the answer can be read, within the endpoint's retries and its deadline."""
+        """Asks until there is an answer that can be read."""
         account = self.bounds.account(endpoint, role, body, content)
-        began, attempt = time.monotonic(), 0
-        self.bounds.retries.calls += 1
-        while True:
-            try:
-                raw, latency_s = await self._transport.post(endpoint, path, content, role, account)
-                return raw, latency_s, read(raw, latency_s, False)
-            except RunStopped as reason:
-                self.stop(reason)
-                raise
-            except Unreadable:
-                over = time.monotonic() - began > endpoint.deadline_s
-                if attempt == endpoint.max_retries or over or not self.bounds.retries.take():
-                    raise
-                await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
-                attempt += 1
+        try:
+            return await self._transport.post(endpoint, path, body, content, read, role, account, keep)
+        except RunStopped as reason:
+            self.stop(reason)
+            raise

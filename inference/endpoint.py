@@ -127,6 +127,8 @@ class Endpoint:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], where: str) -> Endpoint:
         """Builds an endpoint from YAML values; errors carry ``where``."""
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"`{where}` must hold settings by name, such as `base_url` and `model`, not {settings!r}")
         values = dict(settings)
         for name, part in (("sampling", Sampling), ("price", Price)):
             values[name] = construct(part, values.get(name) or {}, f"{where}.{name}")
@@ -148,7 +150,7 @@ class Endpoint:
         """Whether it is on this machine."""
         return self.embedded or _on_this_machine(self.base_url)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What makes answers interchangeable in the cassette: the address and the model."""
         return f"{self.base_url} {self.model}"
@@ -179,6 +181,12 @@ class Endpoint:
         )
 
 
+def joined(base_url: str, path: str) -> str:
+    """An address with a path after its own; a query stays at the end."""
+    parts = urlsplit(base_url)
+    return parts._replace(path=parts.path.rstrip("/") + path).geturl() if parts.query else base_url + path
+
+
 @lru_cache
 def _on_this_machine(base_url: str) -> bool:
     return urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
@@ -188,16 +196,19 @@ def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference
     """Builds the endpoints of all roles; a role that is null shares the assistant's.
 
     Args:
-        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values; `NO_ROLES` are skipped.
+        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values, or to an `Endpoint`; `NO_ROLES`
+            are skipped.
         where: The settings' place in the configuration.
 
     Raises:
         ConfigError: If there is no assistant or a value is refused.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"`{where}` must hold endpoints by role, not {settings!r}")
     if not settings.get("assistant"):
         raise ConfigError(f"`{where}.assistant` is missing: it names the model that answers")
     return {
-        role: Endpoint.from_settings(values, f"{where}.{role}")
+        role: values if isinstance(values, Endpoint) else Endpoint.from_settings(values, f"{where}.{role}")
         for role, values in settings.items()
         if values and role not in NO_ROLES
     }

@@ -2,6 +2,7 @@
 
     DuologueError                  every error that a user can meet; its text is one line with the cure
     ├── ConfigError                a setting, a name or a file that cannot be used as given
+    │   ├── ArgumentError          an argument that an environment does not know; also a TypeError
     │   ├── ScenarioError          a scenario file with a bad line
     │   └── PluginError            a plugin that cannot be loaded or that clashes with another
     ├── CassetteError              the store of answers cannot be read or written
@@ -11,7 +12,7 @@
     │   ├── Interrupted            a signal asked for it
     │   └── TooManyFailures        more failed than the run allows
     └── InferenceError             a call to an endpoint
-        ├── EndpointRefused        it cannot work as configured: key, address, model, capability. Ends the run
+        ├── EndpointRefused        it cannot work as configured: key, account, model, capability. Ends the run
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
             ├── Rejected           this very request is not accepted, while others are
             └── Unreadable         what came is no answer
@@ -39,6 +40,10 @@ class DuologueError(Exception):
 
 class ConfigError(DuologueError):
     """A setting, a name or a file cannot be used as given."""
+
+
+class ArgumentError(ConfigError, TypeError):
+    """An argument that an environment's constructor does not know: libraries that try one look for a TypeError."""
 
 
 class ScenarioError(ConfigError):
@@ -85,11 +90,17 @@ class TooManyFailures(RunStopped):
 
 
 class InferenceError(DuologueError):
-    """A call to an endpoint did not give a usable answer."""
+    """A call to an endpoint did not give a usable answer.
+
+    Attributes:
+        status: The HTTP status of the refusal; None if there was none.
+    """
+
+    status: int | None = None
 
 
 class EndpointRefused(InferenceError):
-    """The endpoint cannot serve this configuration: wrong key, address, model or capability."""
+    """The endpoint cannot serve this configuration: wrong key, account, address, model or capability."""
 
 
 class CallFailed(InferenceError):
@@ -97,7 +108,7 @@ class CallFailed(InferenceError):
 
 
 class Rejected(CallFailed):
-    """The endpoint does not accept this very request, such as one that is too long; it accepted others."""
+    """The endpoint does not accept this very request: it is too long, or refused for its content; others may be accepted."""
 
 
 class Unreadable(CallFailed):

@@ -1,18 +1,18 @@
-"""The lane: the `openai` package decides, a lean path carries.
+"""Requests to one address with one key: the `openai` package prepares them, aiohttp carries them.
 
-The first request to a path goes through the `openai` client, and the address and headers that it built are kept as a
-template. Later requests go straight over the same connections with the template and a new body. Every outcome that is not a
-clean 2xx is handed back to the `openai` client's own loop, as if it had met it itself, so that its rules for retries,
-Retry-After and error types hold without being written again. Only its public interface is used.
+The `openai` client builds the first request of each kind for a transport that sends nothing; the address and the headers are
+kept as a template. Requests then go over one pool of connections with the template and a new body. Only the public
+interface of the package is used. What aiohttp cannot carry (redirects, SOCKS proxies) is sent by the package's HTTP client.
+A request is sent once: `inference.transport` decides on retries.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import openai
@@ -20,7 +20,8 @@ from openai import RequestOptions
 from yarl import URL
 
 from .attempt import Attempts
-from .wire import Answer, Route, Wire
+from .endpoint import NO_KEY
+from .wire import MOST_BYTES, Answer, Route, Wire, too_long
 
 log = logging.getLogger(__name__)
 
@@ -32,39 +33,27 @@ _RETRY_COUNT = "x-stainless-retry-count"
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
+_SHORTEST_KEY = 8
+"""Characters of a key that is masked in answers; a shorter one may be an ordinary word."""
+
+
+_Slot = tuple[str, float]
+"""What a template is for: a path and a timeout, which the `openai` client puts into a header."""
+
 
 @dataclass(frozen=True)
 class _Template:
     route: Route
+    address: str
     key: str
-
-
-@dataclass
-class _Call:
-    """One call on its way through the `openai` client's loop.
-
-    Attributes:
-        attempts: Their places and their time.
-        slot: Where its template is kept.
-        key: The API key when it began.
-        outcome: What the lean path met and the `openai` client has still to be told.
-    """
-
-    attempts: Attempts
-    slot: tuple[Any, ...]
-    key: str
-    outcome: Answer | httpx2.RequestError | None = None
-
-
-_current: ContextVar[_Call] = ContextVar("duologue_lane_call")
 
 
 class Lane:
-    """Calls to one address with one key.
+    """Requests to one address with one key.
 
     Args:
-        url: The address, up to and including ``/v1``.
-        key: Gives the API key; asked at every call, so that it may rotate.
+        url: The address, up to and including ``/v1``; it may have a query, which every request then has.
+        key: Gives the API key; asked at every request, so that it may rotate.
         trust_env: Whether the environment's proxies are heeded.
 
     Attributes:
@@ -78,69 +67,51 @@ class Lane:
     def __init__(self, url: str, key: Callable[[], str], *, trust_env: bool = True) -> None:
         self.under_way = 0
         self._key = key
-        self._templates: dict[tuple[Any, ...], _Template] = {}
+        self._trust_env = trust_env
+        self._templates: dict[_Slot, _Template] = {}
         self._redirected: set[str] = set()
         self._wire = Wire(url, trust_env=trust_env)
-        try:
-            door = _Door(self, trust_env=trust_env)
-        except (ImportError, ValueError) as error:
-            raise httpx2.ProxyError(str(error)) from error
+        self._stock: httpx2.AsyncClient | None = None
+        if not self._wire.can_carry:
+            self._stock_client()
 
         async def fresh_key() -> str:
             return key()
 
-        self._client = openai.AsyncOpenAI(api_key=fresh_key, base_url=url, http_client=door)
+        parts = urlsplit(url)
+        self._client = openai.AsyncOpenAI(
+            api_key=fresh_key,
+            base_url=parts._replace(query="").geturl(),
+            default_query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(transport=_Drafts(), trust_env=False),
+        )
 
-    async def post(
-        self,
-        path: str,
-        content: bytes,
-        attempts: Attempts,
-        *,
-        max_retries: int,
-        headers: Mapping[str, str] | None = None,
-    ) -> bytes:
-        """Sends JSON and returns the body of the answer.
+    async def send(self, path: str, content: bytes, attempts: Attempts) -> Answer:
+        """Sends JSON once.
 
         Args:
             path: After the address, such as ``/chat/completions``.
             content: The body.
-            attempts: Where the attempts take their places, and how long they may take.
-            max_retries: Further attempts, by the `openai` client's rules.
-            headers: Further headers of this call.
+            attempts: How long it may take, and how often the call was sent before.
+
+        Returns:
+            The answer of any status; the API key is masked in its body.
 
         Raises:
-            openai.APIError: As the `openai` client says it.
-            TimeoutError: If the deadline is over.
-            Halt: If the bounds of the client allow no further attempt.
+            httpx2.RequestError: If there is no whole answer.
             httpx2.InvalidURL: If there can be no such address.
         """
-        slot = (path, attempts.timeout_s, *sorted(headers.items())) if headers else (path, attempts.timeout_s)
+        slot = path, attempts.timeout_s
         key = self._key()
         template = self._templates.get(slot)
-        outcome: Answer | httpx2.RequestError | None = None
-        if template is not None and template.key == key:
-            try:
-                outcome = await _send(attempts, template.route, content)
-            except httpx2.RequestError as error:
-                if attempts.over:
-                    raise TimeoutError from error
-                outcome = error
-            else:
-                if 200 <= outcome.status < 300:
-                    return outcome.body
-        options: RequestOptions = {
-            "headers": {"Content-Type": "application/json", **(headers or {})},
-            "max_retries": max_retries,
-            "timeout": httpx2.Timeout(attempts.timeout_s),
-        }
-        token = _current.set(_Call(attempts, slot, key, outcome))
-        try:
-            async with attempts.deadline():
-                response = await self._client.post(path, content=content, cast_to=httpx2.Response, options=options)
-        finally:
-            _current.reset(token)
-        return response.content
+        if attempts.retries or template is None or template.key != key:
+            answer = await self._send_new(slot, key, content, attempts)
+        else:
+            answer = await _send(template.route, content, attempts)
+            if answer.status in _REDIRECTS:
+                answer = await self._redirect(slot, template.address, answer, content, attempts)
+        return _masked(answer, key)
 
     async def aclose(self) -> None:
         """Closes all connections."""
@@ -148,84 +119,89 @@ class Lane:
             self._forget(slot)
         await self._wire.aclose()
         await self._client.close()
+        if self._stock is not None:
+            await self._stock.aclose()
 
-    async def answer(
-        self, request: httpx2.Request, follow: Callable[[], Awaitable[httpx2.Response]]
-    ) -> httpx2.Response:
-        """What the `openai` client gets for a request of its own: the outcome that is waiting for it, or a new attempt.
-
-        Args:
-            request: As the `openai` client built it.
-            follow: Sends it the stock way, which follows redirects and speaks to every kind of proxy.
-
-        Raises:
-            httpx2.RequestError: The failure that the lean path met, or this attempt.
-            Halt: If the bounds of the client allow no further attempt.
-        """
-        call = _current.get()
-        outcome, call.outcome = call.outcome, None
-        if request.headers.get(_RETRY_COUNT, "0") != "0":
-            call.attempts.check_retry()
-        if isinstance(outcome, httpx2.RequestError):
-            outcome.request = request
-            raise outcome
-        address = str(request.url)
-        if outcome is None and self._wire.can_carry and address not in self._redirected:
-            outcome = await self._carry(call, address, request)
-        if outcome is not None and outcome.status not in _REDIRECTS:
-            return httpx2.Response(outcome.status, headers=outcome.plain_headers, content=outcome.body, request=request)
-        if outcome is not None:
-            self._redirect(call, address, outcome)
-        return await self._stock(call, follow)
-
-    async def _carry(self, call: _Call, address: str, request: httpx2.Request) -> Answer:
-        """Sends what the `openai` client built; a first attempt becomes the template of those to come."""
-        route = self._wire.route(URL(address, encoded=True), _portable(request.headers))
-        if request.headers.get(_RETRY_COUNT) == "0":
-            self._forget(call.slot)
-            self._templates[call.slot] = _Template(route, call.key)
-            return await _send(call.attempts, route, request.content)
+    async def _send_new(self, slot: _Slot, key: str, content: bytes, attempts: Attempts) -> Answer:
+        """Sends a request that has no template yet, or a retry, whose header counts it."""
+        draft = await self._draft(slot[0], content, attempts)
+        address = str(draft.url)
+        if not self._wire.can_carry or address in self._redirected:
+            return await self._send_stock(draft, attempts.bound_s)
+        route = self._wire.route(URL(address, encoded=True), _portable(draft.headers))
+        if not attempts.retries:
+            self._forget(slot)
+            self._templates[slot] = _Template(route, address, key)
         try:
-            return await _send(call.attempts, route, request.content)
+            answer = await _send(route, content, attempts)
         finally:
-            route.retire()
+            if attempts.retries:
+                route.retire()
+        if answer.status in _REDIRECTS:
+            return await self._redirect(slot, address, answer, content, attempts)
+        return answer
 
-    def _forget(self, slot: tuple[Any, ...]) -> None:
+    async def _draft(self, path: str, content: bytes, attempts: Attempts) -> httpx2.Request:
+        """The request as the `openai` client builds it."""
+        options: RequestOptions = {
+            "headers": {"Content-Type": "application/json", _RETRY_COUNT: str(attempts.retries)},
+            "timeout": httpx2.Timeout(attempts.timeout_s),
+        }
+        response = await self._client.post(path, content=content, cast_to=httpx2.Response, options=options)
+        return response.request
+
+    def _forget(self, slot: _Slot) -> None:
         if (template := self._templates.pop(slot, None)) is not None:
             template.route.retire()
 
-    def _redirect(self, call: _Call, address: str, answer: Answer) -> None:
-        """From now on requests to this address go the stock way, which drops the key where the origin changes."""
-        self._forget(call.slot)
-        self._redirected.add(address)
-        log.warning(
-            "%s redirects to %s: set `base_url` to the new address, requests are slower this way",
-            address,
-            answer.header(b"location"),
-        )
+    async def _redirect(self, slot: _Slot, address: str, answer: Answer, content: bytes, attempts: Attempts) -> Answer:
+        """Follows a redirect by `httpx2`, now and from now on: it drops the key where the origin changes."""
+        self._forget(slot)
+        if address not in self._redirected:
+            self._redirected.add(address)
+            log.warning(
+                "%s redirects to %s: set `base_url` to the new address, requests are slower this way",
+                address,
+                answer.header(b"location"),
+            )
+        return await self._send_stock(await self._draft(slot[0], content, attempts), attempts.bound_s)
 
-    async def _stock(self, call: _Call, follow: Callable[[], Awaitable[httpx2.Response]]) -> httpx2.Response:
-        place = await call.attempts.begin()
+    def _stock_client(self) -> httpx2.AsyncClient:
+        if self._stock is None:
+            try:
+                self._stock = openai.DefaultAsyncHttpxClient(trust_env=self._trust_env)
+            except (ImportError, ValueError) as error:
+                raise httpx2.ProxyError(str(error)) from error
+        return self._stock
+
+    async def _send_stock(self, request: httpx2.Request, seconds: float) -> Answer:
+        parts, size = [], 0
         try:
-            response = await follow()
-        except BaseException as error:
-            call.attempts.failed(place, error)
-            raise
-        call.attempts.answered(place, Answer(response.status_code, tuple(response.headers.raw), response.content))
-        return response
+            async with asyncio.timeout(seconds):
+                response = await self._stock_client().send(request, stream=True)
+                try:
+                    async for part in response.aiter_bytes():
+                        size += len(part)
+                        if size > MOST_BYTES:
+                            raise too_long(size)
+                        parts.append(part)
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("no whole answer in time") from error
+        return Answer(response.status_code, tuple(response.headers.raw), b"".join(parts))
 
 
-async def _send(attempts: Attempts, route: Route, content: bytes) -> Answer:
-    """One attempt over the lean path."""
+async def _send(route: Route, content: bytes, attempts: Attempts) -> Answer:
     with route:
-        place = await attempts.begin()
-        try:
-            answer = await route.post(content, attempts.bound_s)
-        except BaseException as error:
-            attempts.failed(place, error)
-            raise
-        attempts.answered(place, answer)
+        return await route.post(content, attempts.bound_s)
+
+
+def _masked(answer: Answer, key: str) -> Answer:
+    """The answer without the API key, which some servers repeat: answers are stored, shown and handed on."""
+    if len(key) < _SHORTEST_KEY or key == NO_KEY or (secret := key.encode()) not in answer.body:
         return answer
+    return answer._replace(body=answer.body.replace(secret, b"***"))
 
 
 def _portable(headers: httpx2.Headers) -> list[tuple[str, str]]:
@@ -234,13 +210,9 @@ def _portable(headers: httpx2.Headers) -> list[tuple[str, str]]:
     return [(name, value) for name, value in written if name.lower() not in _FRAMING]
 
 
-class _Door(openai.DefaultAsyncHttpxClient):
-    """The HTTP client that the `openai` client is given: it asks the lane."""
+class _Drafts(httpx2.AsyncBaseTransport):
+    """Sends nothing: its answer leads to the request that the `openai` client built."""
 
-    def __init__(self, lane: Lane, *, trust_env: bool) -> None:
-        super().__init__(trust_env=trust_env)
-        self._lane = lane
-
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Sends one request of the `openai` client."""
-        return await self._lane.answer(request, lambda: super(_Door, self).send(request, **options))
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """An empty answer."""
+        return httpx2.Response(200, request=request)

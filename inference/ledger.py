@@ -10,6 +10,7 @@ import msgspec
 from .budget import Amount, Budget
 from .errors import ConfigError
 from .meter import Meter, Usage
+from .parameters import Parameters
 
 _SIZE = 4096
 """Bytes of the file, as long as there are few roles: it is overwritten in place, in one write."""
@@ -18,6 +19,7 @@ _SIZE = 4096
 class _Books(msgspec.Struct):
     asked: dict[str, Usage]
     spent: dict[str, Amount]
+    parameters: dict[str, dict[str, str | None]] = msgspec.field(default_factory=dict)
 
 
 class Ledger:
@@ -49,13 +51,16 @@ class Ledger:
         meter.add(books.asked)
         for role, amount in books.spent.items():
             budget.spent[role] = budget.spent.get(role, Amount()) + amount
+        for identity, changes in books.parameters.items():
+            meter.parameters.setdefault(identity, Parameters(changes))
         budget.on_change = meter.on_change = self.write
         self._length = len(content)
         self.write()
 
     def write(self) -> None:
         """Writes the counts; on the client's loop, or when nothing runs there."""
-        content = msgspec.json.encode(_Books(dict(self._meter.roles), self._budget.spent))
+        parameters = {identity: found.changes for identity, found in self._meter.parameters.items() if found.changes}
+        content = msgspec.json.encode(_Books(dict(self._meter.roles), self._budget.spent, parameters))
         self._length = max(self._length, _SIZE, len(content))
         os.pwrite(self._file, content.ljust(self._length - 1) + b"\n", 0)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .completion import Completion
+from .parameters import Parameters
 
 
 @dataclass
@@ -35,11 +36,17 @@ class Meter:
         window_s: Seconds over which `tokens_per_s` is taken.
         roles: The counts by role.
         on_change: Called after every change of what was asked for.
+        parameters: Request parameters that endpoints were found not to take, by `Endpoint.identity`.
+        drawn: Prompts for which several candidates were sampled.
+        identical: Those of them whose candidates were all the same.
     """
 
     window_s: float = 20.0
     roles: dict[str, Usage] = field(default_factory=dict)
     on_change: Callable[[], None] = lambda: None
+    parameters: dict[str, Parameters] = field(default_factory=dict)
+    drawn: int = 0
+    identical: int = 0
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -82,6 +89,12 @@ class Meter:
         with self._lock:
             self.roles.setdefault(role, Usage()).failed += 1
 
+    def count_candidates(self, texts: Sequence[str]) -> None:
+        """Adds one prompt with its candidates."""
+        with self._lock:
+            self.drawn += 1
+            self.identical += len(set(texts)) == 1
+
     @property
     def total(self) -> Usage:
         """The sum over all roles."""
@@ -106,8 +119,11 @@ class Meter:
     def summary(self) -> dict[str, Any]:
         """The counts as `summary.json` holds them."""
         total = self.total
+        changed = {name: found.summary() for name, found in self.parameters.items() if found.changes}
         return {
             "requests": {"paid": total.paid, "reused": total.reused, "failed": total.failed},
             "tokens": {"prompt": total.prompt_tokens, "completion": total.completion_tokens},
             "cost_usd": round(total.cost_usd, 6),
+            **({"parameters": changed} if changed else {}),
+            **({"identical_candidates": self.identical / self.drawn} if self.identical else {}),
         }

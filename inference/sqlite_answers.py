@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from .claims import Claims, Execute
 from .errors import CassetteError
 
 _SCHEMA = """
@@ -37,6 +39,7 @@ class SQLiteAnswers:
         self._path = path
         self._reader = _Connection(path)
         self._writing = _Connection(path)  # another one, so that no reader waits for a commit
+        self.claims = Claims(self._transact, "", "BLOB")
 
     def find(self, key: bytes) -> tuple[bytes, float] | None:
         """The packed body and its seconds; None if there is none.
@@ -59,6 +62,7 @@ class SQLiteAnswers:
         """
         try:
             with self._writing as connection, connection:
+                self.claims.release([row[0] for row in rows], connection.execute)  # type: ignore[arg-type]
                 before = connection.total_changes
                 # one statement for many: each gives the interpreter's lock away
                 for start in range(0, len(rows), _ROWS):
@@ -67,6 +71,22 @@ class SQLiteAnswers:
                     sent = [value for row in some for value in row]
                     connection.execute(f"INSERT OR IGNORE INTO answers VALUES {values}", sent)
                 return connection.total_changes - before
+        except (sqlite3.Error, OSError) as error:
+            raise broken(self._path, "written", error) from error
+
+    def discard(self, key: bytes, body: bytes) -> None:
+        """Removes an answer if it is still this packed body.
+
+        Raises:
+            CassetteError: If the file cannot be written.
+        """
+        self._transact(lambda execute: execute("DELETE FROM answers WHERE key = ? AND body = ?", [key, body]))
+
+    def _transact(self, action: Callable[[Execute], Any]) -> Any:
+        try:
+            with self._writing as connection, connection:
+                connection.execute("BEGIN IMMEDIATE")
+                return action(lambda statement, values: connection.execute(statement, values).fetchall())
         except (sqlite3.Error, OSError) as error:
             raise broken(self._path, "written", error) from error
 
@@ -112,6 +132,7 @@ class _Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
+            refuse_code(connection)
             use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(_SCHEMA)
@@ -129,6 +150,18 @@ class _Connection:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def refuse_code(connection: sqlite3.Connection) -> None:
+    """Refuses a file with views or triggers: in one that somebody else made they would compute or delete anything.
+
+    Raises:
+        sqlite3.DatabaseError: If it holds one.
+    """
+    connection.execute("PRAGMA trusted_schema=OFF")
+    found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()
+    if found is not None:
+        raise sqlite3.DatabaseError(f"it holds the {found[0]} {found[1]!r}, and a cassette has tables only")
 
 
 def use_wal(connection: sqlite3.Connection) -> None:

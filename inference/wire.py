@@ -29,9 +29,7 @@ _KEEPALIVE_S = 30.0
 _MAX_HEADER_BYTES = 2**16
 _READ_BUFFER_BYTES = 2**20  # an answer with logprobs in one piece: a small buffer stops and starts the socket
 MOST_BYTES = 2**28
-"""An answer that declares more is not read: no completion is so long, and reading it would fill the memory."""
-
-_ENCODED = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+"""An answer that is longer, or becomes so when it is decompressed, is not read to its end: it would fill the memory."""
 
 
 class Answer(NamedTuple):
@@ -40,11 +38,6 @@ class Answer(NamedTuple):
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-
-    @property
-    def plain_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that still hold for the decompressed body."""
-        return [(name, value) for name, value in self.headers if name.lower() not in _ENCODED]
 
     def header(self, name: bytes) -> str | None:
         """The first header of this lower-case name."""
@@ -63,7 +56,7 @@ class Wire:
 
     def __init__(self, url: str, *, trust_env: bool = True) -> None:
         self._secure = url.startswith("https:")
-        self.proxy = _environment_proxy(url) if trust_env else None
+        self.proxy = environment_proxy(url) if trust_env else None
         self._connector: aiohttp.TCPConnector | None = None
         self._deadlines = Deadlines()
 
@@ -143,10 +136,7 @@ class Route:
         try:
             with self._deadlines.limit(timeout_s):
                 response = await self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy)
-                if (response.content_length or 0) > MOST_BYTES:
-                    response.close()
-                    raise httpx2.RemoteProtocolError(f"the answer has {response.content_length:,} bytes")
-                body = await response.read()  # at its end the connection is free again; if it fails, it is closed
+                body = await _read(response)  # at its end the connection is free again; if it fails, it is closed
         except aiohttp.InvalidURL as error:
             raise httpx2.InvalidURL(str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -171,6 +161,30 @@ class Route:
             self._session.detach()
 
 
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The decompressed body, within `MOST_BYTES`."""
+    parts, size = [], response.content_length or 0
+    try:
+        if size > MOST_BYTES:
+            raise too_long(size)
+        size = 0
+        while part := await response.content.readany():
+            size += len(part)
+            if size > MOST_BYTES:
+                raise too_long(size)
+            parts.append(part)
+    except BaseException:
+        response.close()
+        raise
+    response.release()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def too_long(size: int) -> httpx2.RequestError:
+    """The error of an answer with too many bytes."""
+    return httpx2.RemoteProtocolError(f"the answer has {size:,} bytes or more; at most {MOST_BYTES:,} are read")
+
+
 def _request_class(prepared: CIMultiDict[str]) -> type[aiohttp.ClientRequest]:
     """Requests that differ in nothing but their bodies: their headers are copied at once and not gathered one by one."""
 
@@ -188,7 +202,7 @@ def _request_class(prepared: CIMultiDict[str]) -> type[aiohttp.ClientRequest]:
     return Request
 
 
-def _environment_proxy(url: str) -> str | None:
+def environment_proxy(url: str) -> str | None:
     """The proxy that the environment names for an address."""
     parts = urlsplit(url)
     proxies = getproxies()

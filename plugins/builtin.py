@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .hookspecs import hookimpl
 from .judges import settings
+from .weighted import spread
 
 if TYPE_CHECKING:
     from .registrar import Cost, JudgeRegistrar, Kind
@@ -121,8 +122,5 @@ def duologue_reward(verdicts: Mapping[str, Score], weights: Mapping[str, float])
 
     None where only judges of weight 0 gave a score: they are there to be logged.
     """
-    present = sum(abs(weights[name]) for name in verdicts)
-    total = sum(abs(weight) for weight in weights.values())
-    if not present:
-        return None
-    return total / present * sum(weights[name] * score.value for name, score in verdicts.items())
+    factor = spread(weights, verdicts)
+    return None if factor is None else factor * sum(weights[name] * score.value for name, score in verdicts.items())

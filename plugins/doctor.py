@@ -23,7 +23,7 @@ from rich.text import Text
 from ..inference.capabilities import probe
 from ..inference.cassette import Cassette
 from ..inference.client import InferenceClient
-from ..inference.endpoint import Endpoint, endpoints_from_settings
+from ..inference.endpoint import NO_KEY, Endpoint, endpoints_from_settings
 from ..inference.errors import CassetteError, DuologueError
 from ..inference.saying import Console
 from ..inference.settings import construct
@@ -176,11 +176,16 @@ def endpoint_state(role: str, endpoint: Endpoint, *, ask: bool) -> Iterator[Find
     """The key, whether the endpoint answers, and what it can do."""
     at = f"{endpoint.base_url}, model `{endpoint.model}`"
     try:
-        endpoint.api_key()
+        key = endpoint.api_key()
     except DuologueError as error:
         yield Finding(f"{role} key", "wrong", f"none for {endpoint.base_url}", str(error))
         return
-    named = f"from {endpoint.api_key_env}" if endpoint.api_key_env and not endpoint.embedded else "not asked for"
+    if key != NO_KEY:
+        named = f"from {endpoint.api_key_env}"
+    elif endpoint.api_key_env is None or endpoint.embedded:
+        named = "not asked for"
+    else:
+        named = f"none: `{endpoint.api_key_env}` is not set, which a server on this machine may do without"
     yield Finding(f"{role} key", "ok", named)
     if not ask:
         return
@@ -196,6 +201,9 @@ def endpoint_state(role: str, endpoint: Endpoint, *, ask: bool) -> Iterator[Find
     yield Finding(f"{role} endpoint", "ok", f"{at}: {chat.text}")
     for capability in others:
         cure = "" if capability.works else f"needed for {capability.matters}"
+        if capability.name == "parameters":
+            yield Finding(f"{role} parameters", "ok", capability.text)
+            continue
         yield Finding(f"{role} {capability.name}", "ok" if capability.works else "missing", capability.text, cure)
 
 

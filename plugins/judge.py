@@ -22,6 +22,9 @@ class Judge(Protocol):
     A judge that asks an endpoint should say so by an attribute ``requests_per_turn``, or ``requests_per_pair`` if it compares
     pairs, so that `duologue plan` counts it.
 
+    A judge with ``when=turn`` is asked while the user still thinks, so that ``turn.last`` may be None. One with an attribute
+    ``needs_last = True`` is asked when it is known, which takes longer.
+
     A judge that can say nothing without a reference may have an attribute ``needs_reference = True``; an evaluation
     on scenarios that have none is then refused before anything is paid.
     """

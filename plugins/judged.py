@@ -16,7 +16,8 @@ class Judged:
         reward: The scalar, or None if a judge failed: a failure is never a number.
         verdicts: By judge, as they were given.
         failure: ``judge: error`` of the first failure, or None.
-        terms: What each judge, and the cost, adds to the weighted sum before gates.
+        terms: What each judge, and the cost, adds to the built-in weighted sum before gates, the weight of those that
+            abstained included.
         potentials: The potential of the state that the turn led to, by judge.
     """
 

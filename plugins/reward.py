@@ -16,7 +16,7 @@ from .judged import Judged
 from .manager import Plugins, plugins
 from .scaling import Scales
 from .verdict import Abstain, Failure, Score, Turn, Verdict
-from .weighted import Weighted
+from .weighted import Weighted, spread
 
 COST = "cost"
 """What the cost's term is called among the judges'."""
@@ -141,7 +141,7 @@ class Reward:
         Raises:
             DuologueError: What no retry can mend.
         """
-        verdicts = await self._ask(turn, turn.last if ended is None else ended)
+        verdicts = await self._ask(turn, bool(turn.last) if ended is None else ended)
         for name, verdict in verdicts.items():
             if isinstance(verdict, Failure):
                 return Judged(None, verdicts, f"{name}: {verdict.error}")
@@ -155,7 +155,8 @@ class Reward:
         if value is None:
             return Judged(None, verdicts, failure)
         reached = {n: v.value for n, v in values.items() if self.entries[n].when == "potential"}
-        terms = {name: self.weights[name] * values[name].value for name in values if self._sums(name)}
+        factor = spread({name: self.weights[name] for name in verdicts if self._sums(name)}, filter(self._sums, values))
+        terms = {n: (factor or 0.0) * self.weights[n] * values[n].value for n in values if self._sums(n)}
         terms |= self._shaping(potentials or {}, reached)
         if self._cost_weight or self._token_weight:
             terms[COST] = -(self._cost_weight * cost_usd + self._token_weight * tokens / 1000)
@@ -175,9 +176,13 @@ class Reward:
             verdicts: dict[str, Verdict] = {}
         else:
             each = [name for name, entry in self.entries.items() if entry.when == "turn"]
-            verdicts, over = await asyncio.gather(self._verdicts(each, turn), _awaited(ended))
+            waiting = [name for name in each if getattr(self._benches[name].judge, "needs_last", False)]
+            at_once = turn if turn.last else replace(turn, last=None)
+            verdicts, over = await asyncio.gather(
+                self._verdicts([name for name in each if name not in waiting], at_once), _awaited(ended)
+            )
         later = [name for name in self.entries if self._due(name, over) and name not in verdicts]
-        verdicts |= await self._verdicts(later, replace(turn, last=True) if over and not turn.last else turn)
+        verdicts |= await self._verdicts(later, replace(turn, last=over or turn.last))
         return {name: verdicts[name] for name in self.entries if name in verdicts}
 
     def _due(self, name: str, over: bool) -> bool:

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from ..inference.errors import ConfigError, DuologueError, EndpointRefused, Interrupted, RunStopped
 from ..inference.meter import Meter
+from ..inference.saying import Console, say
 from .json_file import write_json
 from .lifecycle import RunInfo
 from .manager import Plugins, plugins
@@ -48,6 +49,10 @@ _PACKAGES = (
     "numpy",
     "hydra-core",
 )
+
+
+_FEW_PROMPTS, _MANY_EQUAL = 8, 0.5
+"""Prompts, and the share of them with equal candidates, from which on a run says so."""
 
 
 class Run:
@@ -166,6 +171,7 @@ class Run:
         if isinstance(error, DuologueError) and not isinstance(error, ConfigError):
             error.resume = _resume(self.info.command, self.folder)
         self._write_summary(_status(error), error)
+        _warn_of_equals(self._meter)
         point_latest(self.folder)
 
     def _write_summary(self, status: str, error: BaseException | None = None) -> None:
@@ -205,6 +211,17 @@ def _stopped_if_full(error: OSError) -> Exception:
     stopped = RunStopped(f"{place}{error.strerror}: make room on the disk")
     stopped.__cause__ = error
     return stopped
+
+
+def _warn_of_equals(meter: Meter) -> None:
+    """Says that candidates were the same, which no figure of a result shows: every contestant then ties."""
+    share = meter.identical / max(meter.drawn, 1)
+    if meter.drawn >= _FEW_PROMPTS and share >= _MANY_EQUAL:
+        say(
+            f"ALARM (identical candidates): for {share:.0%} of {meter.drawn:,} prompts all candidates were the same text, so there "
+            "was nothing to choose. The server may ignore `temperature` or the seed: `duologue doctor` shows it",
+            Console(stderr=True),
+        )
 
 
 def _status(error: BaseException | None) -> str:

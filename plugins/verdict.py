@@ -24,7 +24,8 @@ class Turn:
         hidden: Facts that neither the assistant nor the policy sees.
         finish_reason: ``stop``, or ``length`` if the reply was cut.
         index: The turn's number in its dialogue, from 0.
-        last: Whether the dialogue ends with this turn.
+        last: Whether the dialogue ends with this turn; None where a judge is asked while the user's reply decides it, see
+            `Judge`.
         attempt: How many earlier attempts to judge this turn failed; a judge that asks a model then takes a new sample.
     """
 
@@ -36,7 +37,7 @@ class Turn:
     hidden: Mapping[str, Any] = field(default_factory=dict)
     finish_reason: str = "stop"
     index: int = 0
-    last: bool = True
+    last: bool | None = True
     attempt: int = 0
 
 

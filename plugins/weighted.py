@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 When: TypeAlias = Literal["turn", "end", "potential"]
 """``turn``: after every turn. ``end``: only after the turn that ends the dialogue. ``potential``: after every turn that does not
 end it, and what enters the reward is the change of its score, see `Reward`."""
+
+
+def spread(weights: Mapping[str, float], present: Iterable[str]) -> float | None:
+    """The factor by which the weights of judges that gave a score grow where others abstained.
+
+    None where those present have no weight.
+    """
+    own = sum(abs(weights[name]) for name in present)
+    return sum(map(abs, weights.values())) / own if own else None
 
 
 @dataclass(frozen=True)

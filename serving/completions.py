@@ -139,7 +139,8 @@ class Service:
             self.metrics.fallbacks.labels(alias.name, reason).inc()
             return await self._plain(alias, original, body, {"x-duologue-fallback": reason})
         kept = {name: body[name] for name in ("stream", "stream_options", "n") if name in body}
-        return await forward(upstream, "/chat/completions", {**asked, **kept}, _told(alias, [decision]), alias.name)
+        told = _told(alias, [decision])
+        return await forward(upstream, "/chat/completions", {**asked, **kept}, told, alias.name, keep=body)
 
     async def _plain(
         self, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], headers: Mapping[str, str]
@@ -147,7 +148,7 @@ class Service:
         """The frozen model answers alone."""
         told = {"x-duologue-alias": quote(alias.name), **headers}
         plain = alias.plain(original, body)
-        return await forward(self.upstreams[alias.name], "/chat/completions", plain, told, alias.name)
+        return await forward(self.upstreams[alias.name], "/chat/completions", plain, told, alias.name, keep=body)
 
     def _shadow(
         self, watch: Watch, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], response: Response
@@ -190,14 +191,14 @@ class Service:
         """The candidates of one choice, and the one that the policy takes."""
         state = DialogueState.of(original, draw)
         asked = alias.bodies(alias.interface.propose(state), state, original, body)
-        replies = await _all([upstream.post("/chat/completions", one) for one in asked])
+        replies = await _all([upstream.post("/chat/completions", one, body) for one in asked])
         if failed := [reply for reply in replies if not reply.ok]:
             raise _Refused(failed[0])
         state.proposals = [_read(alias, one, reply) for one, reply in zip(asked, replies, strict=True)]
         decision = await self._decide(alias, state)
         if requests := alias.interface.compile(decision.action, state):
             (directed,) = alias.bodies(requests, state, original, body)
-            answer = await upstream.post("/chat/completions", directed)
+            answer = await upstream.post("/chat/completions", directed, body)
             if not answer.ok:
                 raise _Refused(answer)
             return answer, [*replies, answer], decision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -24,6 +24,7 @@ async def forward(
     body: Mapping[str, Any],
     headers: Mapping[str, str] | None = None,
     model: str | None = None,
+    keep: Collection[str] | None = None,
 ) -> Response:
     """Hands a request on, and the answer back as it comes: a stream event by event, an error with its status.
 
@@ -33,18 +34,19 @@ async def forward(
         body: The request.
         headers: Of the response, beside those that are handed on.
         model: The name that the answer carries; None for the one that it comes with.
+        keep: See `Upstream.open`.
 
     Raises:
         Problem: If the server cannot be reached, or does not answer in time.
     """
     own = dict(headers or {})
     if not body.get("stream"):
-        reply = await upstream.post(path, body)
+        reply = await upstream.post(path, body, keep)
         content = reply.content if model is None or not reply.ok else renamed(reply.content, model)
         return Response(content, reply.status, {**reply.headers, **own})
     stack = AsyncExitStack()
     try:
-        response = await stack.enter_async_context(upstream.open(path, body))
+        response = await stack.enter_async_context(upstream.open(path, body, keep))
         if response.status != 200:
             content = await response.read()
             await stack.aclose()

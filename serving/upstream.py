@@ -1,7 +1,8 @@
 """The way to the frozen model: bodies go as they are, answers come back as they are. A refused request is not sent again.
 
 Clients of an API try again by themselves; a server in the middle that does so, too, multiplies the load when it is highest.
-Only a request that met a connection which the server had already closed is sent once more, on a new connection.
+Only a request that met a connection which the server had already closed is sent once more, on a new connection, and one that
+was refused for a parameter of ours, without it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,8 +20,10 @@ import aiohttp
 import msgspec
 
 from ..inference.embedded import embedded_urls
-from ..inference.endpoint import NO_KEY, Endpoint
+from ..inference.endpoint import NO_KEY, Endpoint, joined
 from ..inference.errors import DuologueError
+from ..inference.parameters import Parameters
+from ..inference.refusals import read_refusal
 from ..inference.wire import Wire
 from .bodies import Inflater, TooLarge
 from .problem import Problem
@@ -65,6 +68,7 @@ class Incoming:
         }
         self._response = response
         self._key = b"" if key == NO_KEY else key.encode()
+        self._content: bytes | None = None
 
     async def parts(self) -> AsyncIterator[bytes]:
         """The body, decompressed, as it comes.
@@ -74,6 +78,9 @@ class Incoming:
         Raises:
             Problem: If it cannot be decompressed.
         """
+        if self._content is not None:
+            yield self._content
+            return
         encoding = self._response.headers.get("content-encoding", "identity").lower()
         pieces = self._response.content.iter_any()
         if encoding == "identity":
@@ -100,7 +107,8 @@ class Incoming:
             content += piece
             if len(content) > _MAX_ANSWER_BYTES:
                 raise _unreadable()
-        return self._without_key(bytes(content))
+        self._content = self._without_key(bytes(content))
+        return self._content
 
     def _without_key(self, content: bytes) -> bytes:
         return content.replace(self._key, b"***") if self._key and self._key in content else content
@@ -122,27 +130,37 @@ class Upstream:
         self._urls: list[str] = []
         self._turn = count()
         self._key = NO_KEY
+        self._parameters = Parameters()
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def post(self, path: str, body: Mapping[str, Any], keep: Collection[str] | None = None) -> Reply:
         """Asks once and reads the whole answer.
+
+        Args:
+            path: After the address.
+            body: The request.
+            keep: See `open`.
 
         Raises:
             Problem: If the server cannot be reached, does not answer in time, or answers with what cannot be read.
         """
-        async with self.open(path, body) as response:
+        async with self.open(path, body, keep) as response:
             return Reply(response.status, response.headers, await response.read())
 
     @asynccontextmanager
-    async def open(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Incoming]:
+    async def open(
+        self, path: str, body: Mapping[str, Any], keep: Collection[str] | None = None
+    ) -> AsyncIterator[Incoming]:
         """Asks once; the answer is read by the caller. Leaving the context ends the call.
+
+        Args:
+            path: After the address.
+            body: The request.
+            keep: The fields that the client set itself. All others are left out or renamed where the server does not take
+                them, and a request that is refused for one of them is sent again. None leaves every request as it is.
 
         Raises:
             Problem: If the server cannot be reached, or does not answer in time; also while the answer is read.
         """
-        try:
-            content = msgspec.json.encode(body)
-        except (RecursionError, OverflowError) as error:
-            raise Problem(400, "The body is nested too deeply, or holds a number that is too large") from error
         model = self.endpoint.model
         if not self._sessions:
             try:
@@ -151,25 +169,36 @@ class Upstream:
                 _LOG.warning("%s: %s", model, error)
                 raise Problem(502, f"`{model}` cannot be asked; the server's log says why", "api_error") from error
         try:
-            async with await self._send(self._urls[next(self._turn) % len(self._urls)] + path, content) as response:
-                if not (200 <= response.status < 300 or 400 <= response.status < 600):
-                    raise Problem(502, f"`{model}`'s server answered with status {response.status}", "api_error")
-                yield Incoming(response, self._key)
+            refused = True
+            while refused:
+                sent = body if keep is None else self._parameters.adapt(body, keep)
+                url = joined(self._urls[next(self._turn) % len(self._urls)], path)
+                async with await self._send(url, _encoded(sent)) as response:
+                    if not (200 <= response.status < 300 or 400 <= response.status < 600):
+                        raise Problem(502, f"`{model}`'s server answered with status {response.status}", "api_error")
+                    incoming = Incoming(response, self._key)
+                    refused = keep is not None and response.status >= 400 and await self._learn(incoming, sent, keep)
+                    if not refused:
+                        yield incoming
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             raise Problem(504, f"`{model}` did not answer in time", "api_error", "timeout") from error
         except aiohttp.ClientError as error:  # its text holds addresses, which are for the log alone
             _LOG.warning("%s: no answer (%s: %s)", model, type(error).__name__, error)
             raise Problem(502, f"`{model}` cannot be reached ({type(error).__name__})", "api_error") from error
 
+    async def _learn(self, refused: Incoming, sent: Mapping[str, Any], keep: Collection[str]) -> bool:
+        """Whether a refused request can be sent again without a parameter that the server does not take."""
+        return self._parameters.learn(read_refusal(refused.status, await refused.read()), sent, keep)
+
     async def _send(self, url: str, content: bytes) -> aiohttp.ClientResponse:
         session, fresh = self._sessions
         reused: list[bool] = []
         try:
-            return await session.post(url, data=content, trace_request_ctx=reused)
+            return await session.post(url, data=content, allow_redirects=False, trace_request_ctx=reused)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not reused:
                 raise
-        return await fresh.post(url, data=content)
+        return await fresh.post(url, data=content, allow_redirects=False)
 
     async def _start(self) -> None:
         async with self._starting:
@@ -203,6 +232,13 @@ class Upstream:
         for session in sessions:
             await session.close()
         await asyncio.sleep(0)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (RecursionError, OverflowError) as error:
+        raise Problem(400, "The body is nested too deeply, or holds a number that is too large") from error
 
 
 async def _note_reuse(session: aiohttp.ClientSession, context: Any, parameters: object) -> None:

@@ -117,7 +117,7 @@ class Watch:
             if not (reply := text(answer)):
                 self._metrics.shadows.labels(name, "left out").inc()
                 return
-            found = await upstream.post("/chat/completions", plain)
+            found = await upstream.post("/chat/completions", plain, ())
             other = whole_text(found.content) if found.ok else ""
             score = await self._score(plain["messages"], reply, other) if other else None
         except Exception as error:  # noqa: BLE001  (nothing off the path may harm what is on it)

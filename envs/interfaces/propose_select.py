@@ -21,7 +21,7 @@ class ProposeSelect(Select):
 
     Args:
         n: Number of moves, at least 2.
-        ask: What the model is asked for a move, as one more user turn.
+        ask: What the model is asked for a move, after what the user said last.
         direct: How a move enters the system prompt; must hold ``{move}``.
         max_tokens: Of a move.
         logprobs: Whether the endpoint is asked for the moves' logprobs.
@@ -54,12 +54,18 @@ class ProposeSelect(Select):
         return {**super().settings, **own}
 
     def propose(self, state: DialogueState) -> Sequence[Request]:
-        """The dialogue with one more user turn, which asks for a move."""
-        asked: Message = {"role": "user", "content": self._ask}
+        """The dialogue with a request for a move at the end of the user's last message.
+
+        It is no message of its own, because some chat templates refuse two user messages in a row.
+        """
+        before, ask = tuple(state.messages), self._ask
+        if before and before[-1]["role"] == "user" and isinstance(before[-1]["content"], str):
+            ask = f"{before[-1]['content']}\n\n{ask}"
+            before = before[:-1]
+        asked: Message = {"role": "user", "content": ask}
         sampling = {"max_tokens": self._max_tokens}
         return [
-            Request((*state.messages, asked), index, self._logprobs, self._top_logprobs, sampling)
-            for index in range(self.n)
+            Request((*before, asked), index, self._logprobs, self._top_logprobs, sampling) for index in range(self.n)
         ]
 
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:

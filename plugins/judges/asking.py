@@ -34,18 +34,22 @@ class Asker:
 
     Args:
         context: For the client and the endpoint of role ``judge``.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
         logprobs: Whether the alternatives' probabilities are asked for.
         structured: Whether the answer is held to a JSON schema, where one is given.
     """
 
     def __init__(
-        self, context: JudgeContext, max_tokens: int, logprobs: Use = "never", structured: Use = "never"
+        self, context: JudgeContext, max_tokens: int | None, logprobs: Use = "never", structured: Use = "never"
     ) -> None:
         self._client = context.client
         self._endpoint = context.endpoint("judge")
         self._repeat = context.repeat
-        self._sampling = replace(self._endpoint.sampling, temperature=0.0, max_tokens=max_tokens)
+        self._sampling = replace(
+            self._endpoint.sampling,
+            temperature=0.0,
+            max_tokens=self._endpoint.sampling.max_tokens if max_tokens is None else max_tokens,
+        )
         self._wanted: dict[str, Use] = {"logprobs": logprobs, "structured": structured}
         self._using = {name: use != "never" for name, use in self._wanted.items()}
         self._first = asyncio.Lock()
@@ -89,7 +93,10 @@ class Asker:
 
     def _unusable(self, answer: Completion) -> Failure | None:
         if answer.finish_reason == "length":  # "Score: 1" may have been going to be "Score: 10"
-            return Failure(f"the judge's answer was cut at {self._sampling.max_tokens} tokens: raise `max_tokens`")
+            bound = self._sampling.max_tokens or "the server's bound on"
+            if not answer.text:
+                return Failure(f"the judge spent all {bound} tokens on reasoning and said nothing: raise `max_tokens`")
+            return Failure(f"the judge's answer was cut at {bound} tokens: raise `max_tokens`")
         if answer.finish_reason == "content_filter":
             return Failure("the judge's answer was taken away by the endpoint's content filter")
         return None
@@ -102,14 +109,19 @@ class Asker:
             if not self._proven:
                 try:
                     answer = await self._call(prompt, sample, schema)
-                except (EndpointRefused, Rejected, CassetteMiss):  # refusals are not recorded, so a replay misses them
-                    if not self._give_up():
+                except (EndpointRefused, CallFailed, CassetteMiss) as error:  # a replay misses what was refused
+                    if not self._may_refuse(error) or not self._give_up():
                         raise
                     self._proven = True
                 else:
                     self._proven = True
                     return answer
         return await self._call(prompt, sample, schema)
+
+    @staticmethod
+    def _may_refuse(error: Exception) -> bool:
+        """Whether an error may come from what need not be used; some servers answer 500 to fields that they do not know."""
+        return not isinstance(error, CallFailed) or isinstance(error, Rejected) or error.status in (500, 501)
 
     def _give_up(self) -> bool:
         """Leaves out what need not be used; whether there was anything."""

@@ -32,6 +32,7 @@ class FunctionJudge:
             raise ValueError("`function` is empty: name one as `package.module:function`")
         self._function: Any = load(function, "function")
         self._threaded = threaded
+        self.needs_last = bool(getattr(self._function, "needs_last", False))
         if threaded and inspect.iscoroutinefunction(self._function):
             raise ValueError(f"`{function}` is asynchronous: leave `threaded` at false")
 

@@ -48,7 +48,7 @@ class LLMJudge:
         scale: The worst and the best grade, whole numbers.
         reasoning: Whether the judge gives reasons before it grades; for the built-in prompt.
         logprobs: ``auto`` uses probabilities where the API gives them, ``always`` fails without them, ``never`` reads texts.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
     concurrent = True  # a call a turn
@@ -62,7 +62,7 @@ class LLMJudge:
         scale: Sequence[int] = (0, 10),
         reasoning: bool = True,
         logprobs: Use = "auto",
-        max_tokens: int = 256,
+        max_tokens: int | None = 256,
     ) -> None:
         loaded = load_rubric(rubric) if rubric else None
         self.low, self.high = loaded.scale if loaded else check_scale(scale)

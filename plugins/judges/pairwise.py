@@ -15,7 +15,7 @@ from ..judge import JudgeContext
 from ..verdict import Failure, Preference, Turn
 from .asking import Asker, Use, check_prompt, dialogue, unread
 from .criteria import instruction, load_rubric
-from .reading import LEAST_MASS, alternatives, spoken
+from .reading import LEAST_MASS, NARROW, alternatives, spoken
 
 PROMPT = """\
 Two assistants replied to the same dialogue. Which reply is better? {rubric}
@@ -42,21 +42,30 @@ PLACEHOLDERS = ("question", "first", "second", "reference", "rubric")
 
 Winner = Literal["first", "second", "tie"]
 _WINNERS: dict[str, Winner] = {"a": "first", "b": "second", "c": "tie", "tie": "tie", "draw": "tie", "equal": "tie"}
-_END = r"(?![\w'\u2019+/-]|\s*(?:,|\bor\b|\band\b)\s*[\"'`]?(?:[abc]|tie)\b)"  # "A or B" is no verdict
+_REPLY = r"(?:reply|response|assistant|answer|option)\s+"
+_HOW = r"(?:(?:clearly|slightly|much|far|overall|the|significantly|marginally|somewhat|a\s+(?:bit|little))\s+)*"
+_BETTER = r"(?:better|best|stronger|superior|winner|preferred|preferable)"
+_END = (
+    r"(?![\w'\u2019+/-]|\s*(?:,|\bor\b|\band\b|\bnor\b|\bvs\b|\bversus\b)\s*[\"'`]?(?:[abc]|tie)\b"  # "A or B" is no verdict
+    r"|\s*(?:[<>=\u2248~\u2260\u2264\u2265\u226a\u226b]|!=)"
+    rf"|\s+(?:is|was)\s+(?!{_HOW}{_BETTER}\b)|\s+(?:isn|wasn|loses|lost|fails)\b)"
+)
 _CHOICE = rf"(?:an?\s+(?=tie|draw))?(?P<choice>tie|draw|equal|(?-i:[ABC])){_END}"  # a small "a" is an article
 _EDGE = r"[\s\"'\u201c*_`\[({]*"
-_REPLY = r"(?:reply|response|assistant|answer|option)\s+"
+_COMPARED = (
+    rf"(?P<one>(?-i:[AB]))[*_`]*(?P<sign>\s*(?:>{{1,3}}|<{{1,3}}|={{1,3}}|[\u2248~\u226a\u226b])\s*"
+    rf"|\s+(?:is|was)\s+{_HOW}(?:(?:better|stronger|worse|weaker)\s+than|(?:superior|inferior|equal|equivalent)\s+to"
+    rf"|as\s+good\s+as|tied\s+with)\s+){_EDGE}(?:{_REPLY})?(?P<two>(?-i:[AB]))(?!\w|\s*[<>=])"
+)
 _LABELLED = (
-    r"(?<!\w)(?:verdict|winner|answer|choice|preference|decision)[\s\"'*_`]*(?:(?:is\s*)?[:=]|\bis\b)"
-    rf"{_EDGE}(?:{_REPLY})?{_EDGE}{_CHOICE}"
+    r"(?<!\w)(?:verdict|winner|choice|preference|decision|(?:(?:^|\n)[^\w\n]*|\b(?:my|final)\s+)answer)[\s\"'*_`]*"
+    rf"(?:(?:is\s*)?[:=]|\bis\b){_EDGE}(?:{_REPLY})?{_EDGE}(?:{_COMPARED}|{_CHOICE})"
 )
-_SAID = (
-    rf"(?<!\w){_REPLY}{_EDGE}{_CHOICE}[\"'*_`\])}}]*\s+(?:is|was)\s+"
-    r"(?:(?:clearly|slightly|much|far|overall|the)\s+)*(?:better|winner|best|stronger)"
-)
-_PATTERNS = [re.compile(p, re.IGNORECASE) for p in (rf"\[\[\s*{_CHOICE}\s*\]\]", _LABELLED, _SAID)]
+_SAID = rf"(?<!\w){_REPLY}{_EDGE}(?:{_COMPARED}|{_CHOICE}[\"'*_`\])}}]*\s+(?:(?:is|was)\s+{_HOW}{_BETTER}|wins)\b)"
+_NEGATED = re.compile(r"\b(?:not|never|neither|hardly|cannot|if|unless|whether)\b|n['\u2019]t\b", re.IGNORECASE)
+_PATTERNS = [re.compile(p, re.IGNORECASE) for p in (rf"\[\[\s*(?:{_COMPARED}|{_CHOICE})\s*\]\]", _LABELLED, _SAID)]
 _ALONE = re.compile(
-    rf"{_EDGE}(?:{_REPLY})?(?P<choice>(?:a\s+)?(?:tie|draw)|equal|[abc])"
+    rf"{_EDGE}(?:{_REPLY})?(?:{_COMPARED}|(?P<choice>(?:a\s+)?(?:tie|draw)|equal|[abc]))"
     r"[\s.!\"'\u201d*_`\])}]*",
     re.IGNORECASE,
 )
@@ -68,6 +77,8 @@ class Choice(NamedTuple):
     winner: Winner
     start: int
     end: int
+    compared: bool = False
+    """Whether it is said as ``A > B``, whose first token is not yet the verdict."""
 
 
 class PairwiseLLMJudge:
@@ -82,7 +93,7 @@ class PairwiseLLMJudge:
         rubric: Name or path of a rubric whose criteria are weighed.
         reasoning: Whether the judge gives reasons first; for the built-in prompt.
         logprobs: ``auto`` uses probabilities where the API gives them, ``always`` fails without them, ``never`` reads texts.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
     requests_per_pair = 1
@@ -94,7 +105,7 @@ class PairwiseLLMJudge:
         rubric: str = "",
         reasoning: bool = True,
         logprobs: Use = "auto",
-        max_tokens: int = 256,
+        max_tokens: int | None = 256,
     ) -> None:
         check_prompt(prompt, PLACEHOLDERS)
         self._rubric = instruction(load_rubric(rubric) if rubric else None, prompt, GENERAL)
@@ -155,6 +166,8 @@ def shown(first: Turn, second: Turn) -> tuple[str, str, str]:
 def read_choice(text: str) -> Choice | None:
     """Finds the verdict: the last ``[[A]]``, else the last ``Verdict: A``, else ``Reply A is better``, else the answer alone.
 
+    Each may be a comparison: ``A > B``, ``A is worse than B``, ``A = B``.
+
     Args:
         text: What the judge model said.
 
@@ -162,22 +175,42 @@ def read_choice(text: str) -> Choice | None:
         The verdict; None where there is none, or where the last line that has one has several.
     """
     said, offset = spoken(text)
+    said = said.translate(NARROW)
     for pattern in _PATTERNS:
         found = list(pattern.finditer(said))
         if found:
-            line = said.rfind("\n", 0, found[-1].start())
-            several = {match["choice"].lower() for match in found if match.start() > line}
-            return None if len(several) > 1 else _choice(found[-1], offset)
+            line = said.rfind("\n", 0, found[-1].start("choice" if found[-1]["choice"] else "one"))
+            several = {_winner(match) for match in found if match.end() > line}
+            return None if len(several) > 1 or _negated(said, found[-1]) else _choice(found[-1], offset)
     alone = _ALONE.fullmatch(said)
     return _choice(alone, offset) if alone else None
 
 
-def _choice(found: re.Match[str], offset: int) -> Choice:
-    return Choice(
-        _WINNERS[found["choice"].lower().removeprefix("a ").strip()],
-        offset + found.start("choice"),
-        offset + found.end("choice"),
-    )
+def _negated(said: str, found: re.Match[str]) -> bool:
+    """Whether the sentence that says it denies it, or only considers it."""
+    begin = max(said.rfind(mark, 0, found.start()) for mark in (". ", "\n", "! ", "? ", "; ", ": ", ", "))
+    return found.re is _PATTERNS[-1] and bool(_NEGATED.search(said, max(begin, 0), found.end()))
+
+
+def _winner(found: re.Match[str]) -> Winner | None:
+    """Who won; None where a reply is compared with itself."""
+    if found["choice"]:
+        return _WINNERS[found["choice"].lower().removeprefix("a ").strip()]
+    sign, one, two = found["sign"].lower(), found["one"], found["two"]
+    if one == two:
+        return None
+    if re.search(r"[=\u2248~]|equal|equivalent|as\s+good|tied", sign):
+        return "tie"
+    first_wins = bool(re.search(r"[>\u226b]|better|stronger|superior", sign))
+    return "first" if first_wins == (one == "A") else "second"
+
+
+def _choice(found: re.Match[str], offset: int) -> Choice | None:
+    winner = _winner(found)
+    if winner is None:
+        return None
+    begin, end = ("choice", "choice") if found["choice"] else ("one", "two")
+    return Choice(winner, offset + found.start(begin), offset + found.end(end), begin == "one")
 
 
 def expected_score(tokens: Sequence[TokenLogprob]) -> float | None:
@@ -187,10 +220,11 @@ def expected_score(tokens: Sequence[TokenLogprob]) -> float | None:
         tokens: The answer's tokens with their alternatives.
 
     Returns:
-        The score in [0, 1]; None where the text holds no verdict, or A, B and tie together are less likely than `LEAST_MASS`.
+        The score in [0, 1]; None where the text holds no verdict, or one like ``A > B``, or A, B and tie together are less
+        likely than `LEAST_MASS`.
     """
     found = read_choice("".join(token.token for token in tokens))
-    if found is None:
+    if found is None or found.compared:
         return None
     masses: dict[Winner, float] = dict.fromkeys(("first", "second", "tie"), 0.0)
     for text, logprob in alternatives(tokens, found.start).items():

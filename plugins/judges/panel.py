@@ -69,6 +69,7 @@ class ScorePanel:
         self.benches = {name: Bench(name, judge, retries=0) for name, judge in members.items()}
         self._how, self._quorum, self._threshold = how, quorum, threshold
         self.requests_per_turn = sum(getattr(judge, "requests_per_turn", 0) for judge in members.values())
+        self.needs_last = any(getattr(judge, "needs_last", False) for judge in members.values())
         self.needs_reference = all(getattr(judge, "needs_reference", False) for judge in members.values())
 
     async def score(self, batch: Sequence[Turn]) -> list[Verdict]:

@@ -14,11 +14,16 @@ _FLAGS = re.IGNORECASE | re.VERBOSE
 _MARKDOWN = re.compile(r"[*`$]|(?<![^\W_])_+|_+(?![^\W_])")
 _WORDS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 9: "nine", 10: "ten", 20: "twenty", 100: "hundred"}
 
+_LABELS = "評分|评分|分數|分数|得分|スコア|点数|點數|評価|점수"
+
 _REFUSAL = re.compile(
     r"^\W*(?:(?:i['\u2019]?m|i\s+am)\s+(?:very\s+|so\s+)?(?:sorry|unable|not\s+able)|sorry\b|"
     r"i\s+(?:can(?:['\u2019]t|not)|won['\u2019]t|will\s+not|must\s+decline|refuse)|as\s+an\s+ai\b)",
     re.IGNORECASE,
 )
+
+NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+"""Full-width letters, digits and signs to those of ASCII, one for one: places in a text stay."""
 
 LEAST_MASS = 0.5
 """Probability that the listed grades must have together: below it the model was not about to say a grade."""
@@ -43,18 +48,20 @@ class _Patterns(NamedTuple):
 
 
 @lru_cache
-def _patterns(high: int) -> _Patterns:
-    """What a grade on a scale that ends at ``high`` looks like."""
+def _patterns(low: int, high: int) -> _Patterns:
+    """What a grade on a scale looks like."""
     top = rf"(?:{high}(?:\.0+)?|{_WORDS[high]})" if high in _WORDS else rf"{high}(?:\.0+)?"
     label = rf"""
-        (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
-          | (?<![^\W_])(?<![^\W_]_) )                    # "max_score" and "underscore" are other words
-        (?: score|rating|grade )(?!\w) [\s"'\]]*
+        (?: (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
+              | (?<![^\W_])(?<![^\W_]_) )              # "max_score" and "underscore" are other words
+            (?: score|rating|grade )
+          | (?<![最高低满滿总總]) (?: {_LABELS} ) )(?!\w) [\s"'\]]*
         (?: \( (?: [^()\n]*\b{high} | (?!\s*(?:out|of|max)\b)[^()\d\n]* ) \)\s* )?  # "(0-10)", "(overall)"
     """
     number = rf"""
-        [\s"'(\[{{]* ([0-9]+(?:\.[0-9]+)?)(?![\w%+])
+        [\s"'(\[{{]* ([0-9]+(?:\.[0-9]+)?)[分点點점]?(?![\w%+])
         (?: \s*\(? (?:/|out\s+of|of)\s* {top}(?!\w) \)? )?
+        (?: \s*\(? on\s+a\s+scale\s+(?:from|of)\s+{low}\s*(?:to|-|\u2013)\s*{top}(?!\w) \)? )?
     """
     return _Patterns(
         colon=re.compile(label + "(?:is\\s*)?[:=\uff1a]", _FLAGS),
@@ -101,8 +108,8 @@ def read_grade(text: str, low: int = 0, high: int = 10) -> Grade | None:
         The grade if it is certain and on the scale; None otherwise.
     """
     said, offset = spoken(text)
-    said = _MARKDOWN.sub(lambda found: " " * len(found[0]), said)  # of the same length: places stay
-    patterns = _patterns(high)
+    said = _MARKDOWN.sub(lambda found: " " * len(found[0]), said.translate(NARROW))  # of the same length: places stay
+    patterns = _patterns(low, high)
     labels, pattern = list(patterns.colon.finditer(said)), patterns.line
     if not labels:
         labels, pattern = list(patterns.verb.finditer(said)), patterns.alone

@@ -6,14 +6,17 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+import yaml
 
 from ...inference.completion import Completion
 from ..judge import JudgeContext
 from ..verdict import Failure, Score, Turn, Verdict
 from .asking import Asker, Use, dialogue, unread
 from .criteria import Rubric, load_rubric
-from .reading import spoken
+from .reading import NARROW, spoken
 
 PROMPT = """\
 Grade the assistant's last reply by each of these criteria, from {low} (worst) to {high} (best):
@@ -31,6 +34,10 @@ Answer with one JSON object: first "reason", one sentence, then every criterion 
 _LINE = r"(?im)^[\s\-*#>`\"'\d.)]*{name}[\s*`\"']*[:=\-]+[\s*`\"']*([0-9]+)(?:\s*(?:/|out\s+of)\s*{high})?[\s*`\"',.]*$"
 
 
+_LONGEST_LOOSE, _MOST_LOOSE = 4_000, 8
+"""Characters and number of objects that are tried although they are no JSON."""
+
+
 class RubricJudge:
     """The weighted mean of the criteria's grades, in [0, 1]; ``components`` holds each grade.
 
@@ -41,14 +48,14 @@ class RubricJudge:
         context: For the client and the endpoint of role ``judge``.
         rubric: Name or path of the rubric.
         structured: ``auto`` uses a JSON schema where the API takes one, ``always`` fails without, ``never`` asks in words.
-        max_tokens: Tokens that the judge may use.
+        max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
     concurrent = True  # a call a turn
     requests_per_turn = 1
 
     def __init__(
-        self, context: JudgeContext, rubric: str = "answer", structured: Use = "auto", max_tokens: int = 256
+        self, context: JudgeContext, rubric: str = "answer", structured: Use = "auto", max_tokens: int | None = 256
     ) -> None:
         self.rubric = load_rubric(rubric)
         self._asker = Asker(context, max_tokens, structured=structured)
@@ -101,15 +108,45 @@ def read_grades(text: str, rubric: Rubric) -> dict[str, float] | None:
         The grades by criterion; None unless every one is there once, whole and on the scale.
     """
     said, _ = spoken(text)
-    objects = [found for found in _objects(said) if all(name in found for name in rubric.criteria)]
-    values = objects[-1] if objects else _lines(said, rubric)
+    said = said.translate(NARROW)
+    names = {name: _plain(name) for name in rubric.criteria}
+    for read in (_objects, _loose_objects):
+        graded = [found for value in read(said) if (found := _graded(value, set(names.values()))) is not None]
+        if graded:
+            break
+    values = {name: graded[-1][plain] for name, plain in names.items()} if graded else _lines(said, rubric)
     grades = {name: _grade(values.get(name), rubric.scale) for name in rubric.criteria}
     return None if None in grades.values() else {name: float(grade or 0) for name, grade in grades.items()}
 
 
+def _plain(name: str) -> str:
+    """A criterion's name as judges vary it: ``Well put``, ``well-put`` and ``well_put`` are one."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+
+
+def _graded(value: Any, names: set[str], depth: int = 3) -> dict[str, Any] | None:
+    """The object, or the only one inside it, that has all criteria; by their plain names."""
+    if not isinstance(value, dict):
+        return None
+    plain = [(_plain(key), entry) for key, entry in value.items() if isinstance(key, str)]
+    keys = [key for key, _ in plain]
+    if names <= set(keys):
+        return dict(plain) if all(keys.count(name) == 1 for name in names) else None
+    inner = [found for entry in value.values() if depth and (found := _graded(entry, names, depth - 1)) is not None]
+    return inner[0] if len(inner) == 1 else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """All JSON objects in a text that are not inside another."""
-    decoder, at = json.JSONDecoder(), text.find("{")
+    """All JSON objects in a text that are not inside another; a line may break inside their texts."""
+    decoder, at = json.JSONDecoder(strict=False, object_pairs_hook=_once), text.find("{")
     while at >= 0:
         try:
             found, end = decoder.raw_decode(text, at)
@@ -119,6 +156,40 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
             if isinstance(found, dict):
                 yield found
         at = text.find("{", end)
+
+
+def _loose_objects(text: str) -> Iterator[dict[str, Any]]:
+    """Objects that are nearly JSON: with single quotes, a comma too many, keys without quotes. They are valid YAML."""
+    for begin, end in _braced(text):
+        if end - begin <= _LONGEST_LOOSE and "&" not in text[begin:end]:
+            with suppress(yaml.YAMLError, ValueError, RecursionError, TypeError):
+                loose = text[begin:end].replace("\t", " ")
+                found = yaml.safe_load(loose)
+                if isinstance(found, dict) and not _repeats(yaml.compose(loose, Loader=yaml.SafeLoader)):
+                    yield found
+
+
+def _repeats(node: yaml.Node | None) -> bool:
+    """Whether a key stands twice in an object."""
+    if not isinstance(node, yaml.MappingNode):
+        return False
+    keys = [str(key.value) for key, _ in node.value]
+    return len(set(keys)) < len(keys) or any(_repeats(value) for _, value in node.value)
+
+
+def _braced(text: str) -> list[tuple[int, int]]:
+    """The first outermost places in balanced braces."""
+    open_at: list[int] = []
+    found: list[tuple[int, int]] = []
+    for match in re.finditer(r"[{}]", text):
+        if match[0] == "{":
+            open_at.append(match.start())
+        elif open_at:
+            begin = open_at.pop()
+            while found and found[-1][0] > begin:
+                found.pop()
+            found.append((begin, match.end()))
+    return found[:_MOST_LOOSE]
 
 
 def _lines(text: str, rubric: Rubric) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class LLM:
     """Whether the judge gives reasons before it grades."""
     logprobs: str = "auto"
     """`auto`, `always` or `never` take the grade's expectation by the tokens' probabilities."""
-    max_tokens: int = 256
-    """Tokens that the judge may use for its answer."""
+    max_tokens: int | None = 256
+    """Tokens that the judge may use for its answer, its reasoning included; null for the endpoint's own."""
 
 
 @dataclass
@@ -72,8 +72,8 @@ class Rubric:
     """Name or path of the rubric: `answer`, `support`, `tutor`, or a YAML file."""
     structured: str = "auto"
     """`auto`, `always` or `never` hold the answer to a JSON schema."""
-    max_tokens: int = 256
-    """Tokens that the judge may use for its answer."""
+    max_tokens: int | None = 256
+    """Tokens that the judge may use for its answer, its reasoning included; null for the endpoint's own."""
 
 
 @dataclass
@@ -88,8 +88,8 @@ class Pairwise:
     """Whether the judge gives reasons before its verdict."""
     logprobs: str = "auto"
     """`auto`, `always` or `never` take the verdict's probability."""
-    max_tokens: int = 256
-    """Tokens that the judge may use for its answer."""
+    max_tokens: int | None = 256
+    """Tokens that the judge may use for its answer, its reasoning included; null for the endpoint's own."""
 
 
 @dataclass

@@ -83,6 +83,23 @@ def test_it_learns_which_directive_a_request_wants(forms, rule):
     assert curve[-1][1] > 0.8
 
 
+def test_a_draw_has_the_covariance_of_one_parameter_vector():
+    """Candidates share their parameters: those with equal features always get equal returns."""
+    space = spaces.Dict({"candidates": spaces.Box(-5, 5, (4, 3), np.float32)})
+    policy = LinearPolicy(space, spaces.Discrete(4), lambda _: 0.0, ridge=0.5)
+    table = th.tensor([[[1.0, 0.0, 2.0], [1.0, 0.0, 2.0], [0.0, -1.0, 0.5], [3.0, 1.0, -1.0]]])
+    policy.observe({"candidates": table}, th.tensor([3]), th.tensor([1.0]))
+    many = {"candidates": table.expand(20_000, -1, -1)}
+    normal = th.randn(20_000, 4, dtype=th.float64, generator=th.Generator().manual_seed(0))
+    means, spread = policy.expected(many)
+    drawn = policy.drawn(many, normal, 2.0)
+    assert th.allclose(drawn[:, 0], drawn[:, 1])
+    assert th.allclose(drawn.mean(0), means[0], atol=0.05)
+    assert th.allclose(drawn.std(0), 2 * spread[0], rtol=0.05)
+    rows = policy.features({"candidates": table})[0]
+    assert th.allclose(th.cov(drawn.T), 4 * rows @ policy.inverse[0] @ rows.T, rtol=0.05, atol=0.3)
+
+
 def test_equal_seeds_learn_equal_weights(forms):
     learnt = []
     for _ in range(2):

@@ -194,6 +194,63 @@ def test_a_folder_without_an_evaluation_is_refused(folder, break_it, said):
         write_report(folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contestant": 7},
+        {"messages": "x"},
+        {"messages": ["x"]},
+        {"orders": [2.0]},
+        {"orders": ["win"]},
+        {"orders": None},
+        {"outcome": "won"},
+        {"actions": [1]},
+        {"scores": "x"},
+        {"reply": ["x"]},
+        {"failure": 1},
+    ],
+)
+def test_a_match_that_somebody_damaged_is_named_with_its_line(folder, changes):
+    lines = (folder / "matches.jsonl").read_text(encoding="utf-8").splitlines()
+    missing = {name: value for name, value in json.loads(lines[1]).items() if name not in changes}
+    for broken in (json.loads(lines[1]) | changes, missing):
+        damaged = [lines[0], json.dumps(broken), *lines[2:]]
+        (folder / "matches.jsonl").write_text("\n".join(damaged), encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"matches.jsonl line 2 is no match: "):
+            write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"requests": []}, {"requests": {}}, {"tokens": None}, {"cost_usd": "x"}, {"wall_s": []}, {"judge": 7}]
+    + [{"alarms": value} for value in ("x", [7], [{"name": 1}])],
+)
+def test_a_summary_that_somebody_damaged_is_named(folder, changes):
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (folder / "summary.json").write_text(json.dumps(summary | changes), encoding="utf-8")
+    with pytest.raises(ConfigError, match="summary.json is no summary of a run: "):
+        write_report(folder)
+
+
+def test_a_link_in_the_folder_is_not_written_through(folder, tmp_path):
+    mine = tmp_path / "mine"
+    for name in ("report.html", "report.md", "report.json", "report.svg"):
+        mine.write_text("kept")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(mine)
+        write_report(folder)
+        assert mine.read_text() == "kept"
+        assert not (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\n1\n", b"a,b\n1\n", b"a\n1,2,3\n", b'"', b"a\n" + b"1" * 200_000 + b"\n", b"a\nx\n"]
+)
+def test_damaged_curves_leave_the_results(folder, content):
+    (folder / "progress.csv").write_bytes(content)
+    assert write_report(folder).exists()
+
+
 def test_the_command_takes_one_folder():
     with pytest.raises(ConfigError, match="takes one run folder"):
         run([])

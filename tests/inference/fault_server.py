@@ -19,6 +19,43 @@ def http(status: int = 200, body: bytes = GOOD, *headers: str, length: int | Non
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+def refuses(style: str, *names: str, answer: Any = "Fine.") -> Any:
+    """An answer for `FakeServer` that refuses a request's parameters one at a time, in a server's own words.
+
+    Args:
+        style: ``openai``, ``azure`` or ``vllm``.
+        names: What it does not take.
+        answer: To a request without them.
+    """
+
+    def error(name: str) -> tuple[int, Any]:
+        hint = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+        said = f"Unsupported parameter: '{name}' is not supported with this model.{hint}"
+        full = {"message": said, "type": "invalid_request_error", "param": name, "code": "unsupported_parameter"}
+        match style:
+            case "openai":
+                return 400, {"error": full}
+            case "azure":
+                return 400, {"error": {"code": "BadRequest", "message": said}}
+            case _:
+                message = f"[{{'type': 'extra_forbidden', 'loc': ('body', '{name}'), 'msg': 'Extra inputs are not permitted'}}]"
+                return 400, {
+                    "object": "error",
+                    "message": message,
+                    "type": "BadRequestError",
+                    "param": None,
+                    "code": 400,
+                }
+
+    def given(body: dict[str, Any]) -> Any:
+        refused = next((name for name in names if name in body), None)
+        if refused is not None:
+            return error(refused)
+        return answer(body) if callable(answer) else answer
+
+    return given
+
+
 @dataclass
 class Asked:
     """One request as it arrived."""

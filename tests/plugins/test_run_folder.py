@@ -417,3 +417,16 @@ def test_a_full_disk_stops_the_run_with_the_command_that_goes_on(start):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert stopped.value.resume == f"duologue train resume={run.folder}"
     assert summary(run)["status"] == "stopped"
+
+
+@pytest.mark.parametrize(("equal", "different", "told"), [(8, 0, True), (6, 6, True), (2, 10, False), (4, 0, False)])
+def test_candidates_that_are_all_the_same_are_said(tmp_path, capsys, equal, different, told):
+    meter = Meter()
+    with Run("train", tmp_path / "r", CONFIG, meter, Plugins(discover=False)):
+        for _ in range(equal):
+            meter.count_candidates(["So.", "So.", "So."])
+        for _ in range(different):
+            meter.count_candidates(["So.", "So.", "Well."])
+    assert ("ALARM (identical candidates)" in capsys.readouterr().err) is told
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["identical_candidates"] == equal / (equal + different)

@@ -14,6 +14,7 @@ import pytest
 
 from duologue.inference import ConfigError
 from duologue.serving import Limits
+from duologue.tests.inference.fault_server import refuses
 
 ASKED = {"model": "my-model", "messages": [{"role": "user", "content": "How do I boil an egg?"}]}
 SELECT = {"name": "select", "n": 3}
@@ -28,7 +29,8 @@ def sdk(running, **options):
 
 
 def wait_for(condition):
-    for _ in range(500):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if condition():
             return True
         time.sleep(0.01)
@@ -143,6 +145,20 @@ def test_a_chosen_candidate_keeps_its_tool_calls(serving, server):
     assert (found[0].index, found[0].function.name) == (0, "boil")
 
 
+def test_neighbouring_seeds_share_no_candidate_and_equal_ones_share_all(serving, server):
+    caller = sdk(serving(SELECT))
+
+    def upstream(seed, n=1):
+        server.requests.clear()
+        caller.chat.completions.create(**ASKED, seed=seed, n=n)
+        return sorted(body["seed"] for body in server.requests)
+
+    assert [upstream(seed) for seed in (0, 1, 2)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert upstream(1, n=2) == [6, 7, 8, 9, 10, 11]
+    assert upstream(-1) == [-1, -1, -1]  # chance, as several servers read it
+    assert max(upstream(2**62 + 1)) < 2**32
+
+
 def test_several_choices_are_independent_decisions(serving, server):
     completion = sdk(serving(SELECT)).chat.completions.create(**ASKED, n=2)
     assert [choice.index for choice in completion.choices] == [0, 1]
@@ -172,6 +188,28 @@ def test_the_frozen_models_refusals_are_passed_on(serving, server, interface, st
     assert (response.status_code, response.json()) == (429, refusal)
     with pytest.raises(openai.RateLimitError, match="slow down"):
         sdk(serving(interface)).chat.completions.create(**ASKED, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+def test_what_the_frozen_model_does_not_take_is_left_out_unless_the_client_set_it(serving, server, interface, stream):
+    """The seed and the logprobs are the policy's own; a client's refused temperature is the client's to know of."""
+    server.answer = refuses("openai", "seed", "logprobs", "temperature", answer="Fine.")
+    running = serving(interface)
+    for _ in range(2):
+        response = post(running, {"stream": stream})
+        assert (response.status_code, response.headers.get("x-duologue-fallback")) == (200, None)
+    asked = len(server.requests)
+    post(running, {"stream": stream})
+    assert len(server.requests) - asked == (1 if interface == "strategy" else 3)
+    refused = post(running, {"stream": stream, "temperature": 0.2})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "temperature")
+
+
+def test_a_query_of_the_frozen_models_address_comes_after_the_path(serving, server, bundled):
+    bundle = bundled("strategy")
+    bundle.settings["assistant"]["base_url"] = f"{server.url}?api-version=2024-10-21"
+    assert post(serving(bundle=bundle)).status_code == 200
 
 
 def test_a_dead_model_is_told_from_a_slow_one(serving, server, bundled):

@@ -16,14 +16,13 @@ def env(make_task, spied, scenarios):
 
 
 def test_moves_are_proposed_before_the_action_and_direct_the_answer(server, env, spy):
-    server.answer = lambda body: f"move {body['seed']}" if body["messages"][-1]["content"] == ASK else "the answer"
+    server.answer = lambda body: f"move {body['seed']}" if ASK in body["messages"][-1]["content"] else "the answer"
     observation, _ = env.reset(seed=0)
     asked = list(server.requests)
     assert [body["messages"] for body in asked] == [
         [
             {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": "Hello 0."},
-            {"role": "user", "content": ASK},
+            {"role": "user", "content": f"Hello 0.\n\n{ASK}"},
         ]
     ] * 3
     assert {body["max_tokens"] for body in asked} == {40}

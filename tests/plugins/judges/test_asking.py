@@ -9,6 +9,8 @@ from duologue.plugins.bench import Bench
 from duologue.plugins.judges.llm import LLMJudge
 from duologue.plugins.judges.panel import make_panel
 from duologue.plugins.judges.rubric import RubricJudge
+from duologue.tests.conftest import chat_body
+from duologue.tests.inference.fault_server import refuses
 
 QUESTION = ({"role": "user", "content": "Why?"},)
 
@@ -55,31 +57,62 @@ def test_always_fails_where_the_grade_has_no_alternatives(server, context):
     assert "set `logprobs=auto`" in verdict.error
 
 
-def rejects(field):
+def rejects(field, refusal=None):
     """A server that does not know a field of the request."""
 
     def answer(body):
         if field in body:
-            return 400, {"error": {"message": f"unknown field {field}"}}
+            return refusal or (400, {"error": {"message": f"unknown field {field}"}})
         return 'Score: 4\n{"reason": "r", "correct": 4, "helpful": 4, "clear": 4}'
 
     return answer
 
 
-@pytest.mark.parametrize(
-    ("make", "field", "setting"),
-    [(LLMJudge, "logprobs", "logprobs"), (RubricJudge, "response_format", "structured")],
-)
-def test_a_field_that_the_server_rejects_is_left_out_from_then_on(server, client, context, make, field, setting):
-    server.answer = rejects(field)
+@pytest.mark.filterwarnings("ignore:.*gives no logprobs")
+@pytest.mark.parametrize("status", [400, 500, 501])
+@pytest.mark.parametrize(("make", "field"), [(LLMJudge, "logprobs"), (RubricJudge, "response_format")])
+def test_a_field_that_the_server_rejects_is_left_out_from_then_on(server, client, context, make, field, status):
+    """Some servers fail at what they do not know, with an internal error that names nothing."""
+    said = f"unknown field {field}" if status == 400 else "internal error"
+    server.answer = rejects(field, (status, {"error": {"message": said}}))
     verdicts = ask(context, "So.", "Because.", "Well.", make=make)
     assert all(not isinstance(verdict, Failure) for verdict in verdicts)
-    assert sum(field in body for body in server.requests) == 1  # the others waited to hear of it
-    (failed,) = ask(context, "Hm.", make=make, **{setting: "always"})
+    assert sum(field in body for body in server.requests) == (
+        1 if status == 400 else 2
+    )  # the others waited to hear of it
+
+
+def test_what_is_to_be_used_always_is_an_error_where_it_is_refused(server, context):
+    server.answer = rejects("response_format")
+    ask(context, "So.", make=RubricJudge)
+    (failed,) = ask(context, "Hm.", make=RubricJudge, structured="always")
     assert isinstance(failed, Failure)
-    assert f"unknown field {field}" in failed.error
+    assert "unknown field response_format" in failed.error
+    server.answer = rejects("logprobs")
+    with pytest.raises(EndpointRefused, match="unknown field logprobs.*a judge's `logprobs=never`"):
+        ask(context, "Hm.", logprobs="always")
 
 
+@pytest.mark.parametrize("style", ["openai", "azure", "vllm"])
+def test_a_judge_model_that_takes_no_temperature_grades(server, context, style):
+    server.answer = refuses(style, "max_tokens", "temperature", answer="Score: 8")
+    assert [verdict.value for verdict in ask(context, "So.", "Well.", logprobs="never")] == [0.8] * 2
+    assert server.requests[-1].keys() == {"model", "messages", "max_completion_tokens", "seed"}
+
+
+def test_a_judge_without_a_bound_of_its_own_has_the_endpoints(server, context):
+    server.answer = lambda body: "Score: 8"
+    ask(context, "So.", logprobs="never", max_tokens=None)
+    assert server.requests[0]["max_tokens"] == 20
+
+
+def test_a_judge_that_only_thought_is_a_failure_that_says_so(server, context):
+    server.answer = lambda body: chat_body("", finish_reason="length", reasoning_content="Perhaps Score: 3")
+    (failed,) = ask(context, "So.", logprobs="never", max_tokens=64)
+    assert "the judge spent all 64 tokens on reasoning and said nothing: raise `max_tokens`" in failed.error
+
+
+@pytest.mark.filterwarnings("ignore:.*gives no logprobs")
 def test_a_replay_meets_the_same_requests_whatever_the_order(server, endpoint, tmp_path):
     """The refusal was not recorded: the replay learns from the missing answer what the run had learnt."""
     server.answer = rejects("logprobs")
@@ -116,8 +149,6 @@ def test_a_server_that_is_down_for_a_moment_keeps_its_capabilities(server, conte
     ],
 )
 def test_what_is_no_grade_says_why(server, context, text, finish_reason, said):
-    from duologue.tests.conftest import chat_body
-
     server.answer = lambda body: chat_body(text, finish_reason=finish_reason)
     (verdict,) = ask(context, "So.", logprobs="never")
     assert isinstance(verdict, Failure)
@@ -125,8 +156,6 @@ def test_what_is_no_grade_says_why(server, context, text, finish_reason, said):
 
 
 def test_thoughts_that_came_apart_are_no_answer(server, context):
-    from duologue.tests.conftest import chat_body
-
     server.answer = lambda body: chat_body("Score: 8", reasoning_content="Perhaps Score: 3")
     assert ask(context, "So.", logprobs="never")[0].value == 0.8
     server.answer = lambda body: chat_body("", reasoning_content="Score: 3")

@@ -61,7 +61,46 @@ REPLIES = {
     "Verdict: A\nWait. Verdict: B": B,
     "<think>Verdict: A</think>Verdict: B": B,
     "<think>Verdict: A</think>\n\nB": B,
-    # no certain verdict
+    # comparisons, in both directions
+    "Verdict: A > B": A,
+    "Verdict: B > A": B,
+    "Verdict: A < B": B,
+    "Verdict: A<B": B,
+    "Verdict: A=B": TIE,
+    "Verdict: A = B": TIE,
+    "[[A>>B]]": A,
+    "[[B>A]]": B,
+    "[[A=B]]": TIE,
+    "A=B": TIE,
+    "A < B": B,
+    "B << A": A,
+    "Verdict: A is worse than B": B,
+    "Verdict: A is better than B": A,
+    "Verdict: A is slightly better than B.": A,
+    "Reply A is worse than Reply B.": B,
+    "Reply B is inferior to Reply A.": A,
+    "Reply A is as good as Reply B.": TIE,
+    "Verdict: \uff21": A,
+    "The correct answer is C, so Reply A wins": A,
+    "The right answer is C.\nVerdict: A": A,
+    "Answer: B": B,
+    "Verdict: A is better.": A,
+    # denied, or no certain verdict
+    "Verdict: A >= B": None,
+    "Verdict: A != B": None,
+    "Verdict: A = A": None,
+    "Verdict: A \u2260 B": None,
+    "Verdict: A is not better than B": None,
+    "Verdict: A is worse": None,
+    "Verdict: A loses": None,
+    "Verdict: not A": None,
+    "I would not say that Reply A is better.": None,
+    "I can't claim Reply A is better.": None,
+    "If brevity counts Reply A is better.": None,
+    "Reply A isn't better.": None,
+    "The correct answer is C.": None,
+    "Verdict: A > B > A": None,
+    "[[A>B]] or [[B>A]]": None,
     "": None,
     "Both have merits.": None,
     "Verdict: A or B": None,
@@ -93,7 +132,8 @@ def test_a_verdict_is_read_only_where_it_is_certain(text, expected):
     found = read_choice(text)
     assert (None if found is None else found.winner) == expected
     if found is not None:
-        assert text[found.start : found.end].strip().lower() in ("a", "b", "c", "tie", "a tie", "draw")
+        said = text[found.start : found.end].strip().lower()
+        assert said in ("a", "b", "c", "tie", "a tie", "draw", "\uff41") or (found.compared and said[-1] in "ab")
 
 
 @given(st.text())
@@ -131,6 +171,13 @@ def test_the_probabilities_weigh_the_verdict(server, context, with_alternatives)
     found = compare(context, "One.", "Two.")
     assert found.winner == "first"
     assert found.score == pytest.approx((0.5 + 0.1) / 0.9)
+
+
+def test_a_comparison_has_no_probability_of_its_own(server, context, with_alternatives):
+    """The first token of ``A < B`` names the loser: its probability is not the verdict's."""
+    server.answer = lambda body: with_alternatives("Verdict: ", ("A", {"A": 0.9, "B": 0.1}), " < ", "B")
+    found = compare(context, "One.", "Two.")
+    assert (found.winner, found.score) == ("second", None)
 
 
 def test_a_tie_may_begin_with_its_first_letters(server, context, with_alternatives):

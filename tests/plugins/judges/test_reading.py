@@ -76,6 +76,18 @@ ANSWERS = {
     '{"reason": "2 errors", "score": 8}': 8,
     '{"score": 8, "reason": "2 errors"}': 8,
     '{\n  "score": 8,\n  "errors": 2\n}': 8,
+    "Score: 7 (on a scale from 0 to 10)": 7,
+    "Score: 7 on a scale of 0 to 10.": 7,
+    "Score: \uff18": 8,
+    "Score\uff1a\uff18\uff0f\uff11\uff10": 8,
+    "\u8a55\u5206: 8": 8,  # Chinese labels
+    "\u8bc4\u5206\uff1a8\u5206": 8,
+    "\u6700\u7d42\u8a55\u5206: 8/10": 8,
+    "\u30b9\u30b3\u30a2: 8": 8,  # Japanese
+    "\uc810\uc218: 8\uc810": 8,  # Korean
+    "\u6700\u9ad8\u8a55\u5206: 10": None,  # the highest that there is
+    "Score: 7 (on a scale from 1 to 10)": None,
+    "Score: 7 (on a scale from 0 to 100)": None,
     # nothing but the number
     "10": 10,
     "0": 0,
@@ -252,12 +264,11 @@ ANSWERS = {
     "$\\boxed{7}$": None,
     "Score: \u2b50\u2b50\u2b50": None,
     "Score: 8\u2b50": None,
-    "Score: \uff18": None,
     "Score: VII": None,
     "Score: eight/10": None,
     "Note: 7": None,
     "Punkte: 7": None,
-    "\u8bc4\u5206: 7": None,
+    "\u8bc4\u5206: 7": 7,
     "Score: 7\n\nScore: 7": 7,
     "Initial score: 5. After a second look, final score: 6.": 6,
     "Correctness score: 8\nClarity score: 6\nOverall score: 7": 7,
