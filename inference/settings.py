@@ -168,10 +168,15 @@ def check_template(setting: str, text: str, names: Sequence[str], needed: Sequen
         ValueError: If it holds another placeholder, a brace that belongs to none, or lacks one that is needed.
     """
     allowed = " and ".join(filter(None, [", ".join(f"{{{name}}}" for name in names[:-1]), f"{{{names[-1]}}}"]))
+    held = set()
     try:
-        text.format(**dict.fromkeys(names, ""))
-        held = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
-    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        for _, name, spec, conversion in Formatter().parse(text):
+            if name is not None and (name not in names or spec or conversion):
+                raise ValueError(
+                    f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}} is another"
+                )
+            held.add(name)
+    except ValueError as error:
         raise ValueError(
             f"`{setting}` may only hold {allowed}: {error}; a brace that is meant as one is written twice"
         ) from error
