@@ -262,6 +262,8 @@ class _Match(msgspec.Struct):
     outcome: Literal["win", "loss", "tie"] | None
     consistent: bool | None
     failure: str | None
+    rationales: list[str] | None = None
+    source: dict[str, Any] | None = None
 
 
 def _plain(row: Row) -> dict[str, Any]:

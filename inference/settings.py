@@ -165,7 +165,8 @@ def check_template(setting: str, text: str, names: Sequence[str], needed: Sequen
         needed: Those of them that it must hold.
 
     Raises:
-        ValueError: If it holds another placeholder, a brace that belongs to none, or lacks one that is needed.
+        ValueError: If it holds another placeholder, one with a format (``{reply:>9}``, which could be of any length), a brace
+            that belongs to none, or lacks one that is needed.
     """
     allowed = " and ".join(filter(None, [", ".join(f"{{{name}}}" for name in names[:-1]), f"{{{names[-1]}}}"]))
     held = set()

@@ -142,6 +142,8 @@ def test_a_reference_policy_imports_nothing_of_its_bundle(saved, make_task, tmp_
     ("changes", "said"),
     [
         ({"interface": {"name": "select", "n": 10**12}}, "requests a turn"),
+        ({"interface": {"name": "propose_select", "direct": "{move:>9000000000}"}}, "may only hold {move}"),
+        ({"interface": {"name": "propose_select", "direct": "{move.__class__}{move}"}}, "may only hold {move}"),
         ({"encoder": {"name": "hashing", "dim": 10**12}}, "are allowed"),
         ({"network": {"name": "multi_input", "arguments": {"net_arch": [10**7, 10**7]}}}, "weights do not fit"),
         ({"network": {"name": "multi_input", "arguments": {"net_arch": {"pi": [10**12]}}}}, "weights do not fit"),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import time
 import zlib
 
 import pytest
@@ -128,3 +129,25 @@ def test_figures_of_a_row_that_are_none_do_not_stop_the_tools(recorded, tmp_path
     assert archive.export(recorded, tmp_path / "out.jsonl") == 1
     assert archive.import_(tmp_path / "new.sqlite", tmp_path / "out.jsonl") == (1, 1)
     assert archive.prune(recorded, older_than_days=1) == 1
+
+
+@pytest.mark.parametrize("until", [1e300, 1e999, "never", -1.0])
+@pytest.mark.parametrize("owner", ["elsewhere/1/abcdef", "nobody", 7])
+def test_a_claim_that_never_ends_holds_nobody_up(tmp_path, endpoint, client, server, until, owner):
+    """In a cassette from somebody else, or after a clock was set back."""
+    if until == -1.0 and owner == "elsewhere/1/abcdef":
+        until = time.time() + 10**6
+    client.run(client.chat(endpoint, [{"role": "user", "content": "Another?"}]))  # makes the tables
+    client.close()
+    path = tmp_path / "cassette.sqlite"
+    again = InferenceClient(Cassette(path))
+    body = {"model": endpoint.model, "messages": ASKED, **endpoint.sampling.body(0)}
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            (known,) = connection.execute("SELECT request FROM answers").fetchone()
+            request = json.loads(packing.unpack(known)) | {"body": body}
+            request.pop("version")
+            connection.execute("INSERT INTO claims VALUES (?, ?, ?)", (Cassette.key(request)[0], owner, until))
+        assert again.run(again.chat(endpoint, ASKED)).text
+    finally:
+        again.close()

@@ -102,6 +102,16 @@ def test_a_rank_that_the_weights_do_not_have_takes_no_memory(copied):
         load_writer(copied)
 
 
+def test_an_adapter_of_a_model_with_fewer_layers_is_refused(copied):
+    """Else the layers without weights would stay as they are, and nobody would know."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copied / "adapter_model.safetensors")
+    save_file({n: w for n, w in weights.items() if ".layers.1." not in n}, copied / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match="does not fit .* no weights for 4 of 8 matrices"):
+        load_writer(copied)
+
+
 def test_weights_that_are_no_numbers_are_refused(copied):
     from safetensors.torch import load_file, save_file
 
