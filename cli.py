@@ -52,6 +52,10 @@ def _main(arguments: list[str]) -> None:
         print(WITHOUT_CONFIGURATION[name].described())  # noqa: T201
     elif name in WITHOUT_CONFIGURATION:
         _guarded(lambda: function(WITHOUT_CONFIGURATION[name].target)(rest), rest)
+    elif name in COMMANDS and {"-h", "--help"} & set(rest):
+        from .command_help import command_help
+
+        print(command_help(name), flush=True)  # noqa: T201
     elif name in COMMANDS:
         _guarded(lambda: _command(name, rest), rest)
     else:
@@ -88,22 +92,9 @@ def _command(name: str, arguments: Sequence[str]) -> None:
 
 
 def function(target: str) -> Callable[..., object]:
-    """Imports the function behind a command.
-
-    Raises:
-        ConfigError: If a package is missing that an extra installs.
-    """
+    """Imports the function behind a command."""
     module, _, attribute = target.partition(":")
-    try:
-        return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] == __package__:
-            raise  # ours is broken, and no installation would mend it
-        from .inference.errors import ConfigError
-
-        raise ConfigError(
-            f"this command needs the package `{error.name}`: run `pip install 'duologue[train,local,serve]'`"
-        ) from error
+    return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
 
 
 def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:

@@ -72,7 +72,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "compare": Command(
         "compare models, or answers in files, on a file of prompts",
-        "duologue compare prompts=prompts.txt judge=pairwise +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
+        "duologue compare prompts=prompts.txt judge=chrf +contestants.a.answers=a.jsonl +contestants.b.answers=b.jsonl",
         ".evaluation.compare:compare",
         WORK,
     ),
@@ -96,7 +96,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "judge-check": Command(
         "measure how far a judge agrees with labelled data",
-        "duologue judge-check judge=llm data=pairs.jsonl",
+        "duologue judge-check judge=llm data=pairs.jsonl inference=openai inference.assistant.model=gpt-4o-mini",
         ".evaluation.judge_check:judge_check",
         JUDGES,
     ),
@@ -171,7 +171,7 @@ WITHOUT_CONFIGURATION: Mapping[str, Command] = {
 """Commands that compose no configuration."""
 
 _END = """\
-  duologue COMMAND --help                list a command's configuration groups; --cfg job shows all of it
+  duologue COMMAND --help                list a command's settings; --cfg job shows the whole configuration
   duologue COMMAND resume=<run folder>   go on with a run that was ended or killed
   duologue COMMAND --json                print the results as one line of JSON, and all else on standard error
   duologue COMMAND -m a=1,2 --workers 2  every combination of values, two at a time

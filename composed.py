@@ -35,6 +35,7 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
     from .plugins.publish import publish
     from .plugins.run_folder import refuse_used
 
+    _check_settings({}, overrides)
     publish(plugins())
     failures: list[BaseException] = []
 
@@ -43,6 +44,9 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
             refuse_used(name, folder)
             _check_parts(name, config)
             values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            _check_key(name, values)
+            if name == "evaluate":
+                values = _as_trained(values, HydraConfig.get().overrides.task)
             return play(name, values, folder, as_json)
         finally:
             _remove_if_empty(folder)  # of commands that leave nothing
@@ -73,6 +77,26 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
         job()
     if failures:
         raise failures[0] from None
+
+
+def _as_trained(values: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
+    """What the user did not choose is taken from the run that made the bundle.
+
+    Args:
+        values: The composed configuration.
+        overrides: Hydra's, of the command line.
+    """
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    from .cli import function
+
+    defaults = OmegaConf.to_container(compose("evaluate"), resolve=True, throw_on_missing=False)
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    names = [(key.partition("@")[2] or key).replace("/", ".") for key in keys]
+    choices = function(".evaluation.trained_run:chosen")(values, defaults, names)
+    merged: Any = function(".evaluation.trained_run:of_trained_run")(values, choices)
+    return merged  # type: ignore[no-any-return]
 
 
 def task_overrides(arguments: Sequence[str]) -> list[str]:
@@ -134,11 +158,57 @@ def _check_parts(name: str, config: Mapping[str, Any]) -> None:
 
     known: list[str] = []
     for file in (f"{name}.yaml", "base.yaml"):
-        content = yaml.safe_load((Path(__file__).parent / "conf" / file).read_text(encoding="utf-8"))
+        content = yaml.safe_load((_CONF / file).read_text(encoding="utf-8"))
         groups = [next(iter(entry)) for entry in content.pop("defaults", []) if isinstance(entry, dict)]
         known += [*content, *(group.partition("@")[0].rpartition(" ")[2] for group in groups)]
     if problem := misspelt_part(config, [*known, "judges"]):
         raise ConfigError(problem)
+    _check_settings(config)
+
+
+_CONF = Path(__file__).parent / "conf"
+_PARTS = ("inference", "env", "interface", "encoder", "agent", "evaluation", "judges")
+"""What must hold settings by name."""
+
+
+def _check_settings(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Refuses a part without settings.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    from .inference.errors import ConfigError
+    from .wording import unfit_part
+
+    options = {part: sorted(path.stem for path in (_CONF / part).glob("*.yaml")) for part in _PARTS}
+    if problem := unfit_part(config, overrides, options):
+        raise ConfigError(problem)
+
+
+_ASKING = ("train", "run", "evaluate", "bench", "pairs")
+"""Commands that always ask the assistant."""
+
+
+def _check_key(name: str, values: Mapping[str, Any]) -> None:
+    """Says that the assistant's key is missing before anything is imported that takes seconds.
+
+    Where there is a cassette it may hold all answers, and the run then needs no key.
+
+    Raises:
+        ConfigError: If a value of the endpoint is refused.
+        EndpointRefused: If the variable that should hold the key is not set.
+    """
+    if name not in _ASKING or (values.get("interface") or {}).get("name") == "text":
+        return
+    from .inference.endpoint import Endpoint
+
+    inference = values["inference"]
+    cassette = inference.get("cassette") or {}
+    path = Path(str(cassette.get("path", "")))
+    if cassette.get("mode") == "off" or (
+        cassette.get("mode") == "record" and "://" not in str(path) and not path.exists()
+    ):
+        Endpoint.from_settings(inference.get("assistant") or {}, "inference.assistant").api_key()
 
 
 def shown(folder: Path) -> Path:

@@ -14,8 +14,32 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 """How those lines of Hydra's begin that help nobody who only mistyped a setting."""
 
 
+def missing_package(error: BaseException) -> str | None:
+    """What to install where a package is missing that one of Duologue's extras installs; None for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    from importlib import metadata
+
+    package = error.name.partition(".")[0]
+    try:
+        required = metadata.requires("duologue") or []
+    except metadata.PackageNotFoundError:  # a checkout that is only on the path
+        return None
+    for line in required:
+        found = re.match(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]", line)
+        if found and _MODULES.get(found[1], re.sub(r"[-.]", "_", found[1].lower())) == package:
+            return f"this needs the package `{found[1]}`: run `pip install 'duologue[{found[2]}]'`"
+    return None
+
+
+_MODULES = {"alt-profanity-check": "profanity_check", "lingua-language-detector": "lingua", "mlflow-skinny": "mlflow"}
+"""Packages whose module is called otherwise than they are."""
+
+
 def is_worded(error: Exception) -> bool:
-    """Whether `worded` knows what to say of it: whether it is the user's configuration that cannot be read."""
+    """Whether `worded` knows what to say: of a configuration that cannot be read, and of a package that is missing."""
+    if missing_package(error) is not None:
+        return True
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -24,7 +48,9 @@ def is_worded(error: Exception) -> bool:
 
 
 def worded(error: Exception) -> str:
-    """An error of reading the configuration on one line, with the cure."""
+    """An error of reading the configuration, or of a missing package, on one line, with the cure."""
+    if (missing := missing_package(error)) is not None:
+        return missing
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import (
         ConfigAttributeError,
@@ -76,6 +102,30 @@ def misspelt_part(config: Mapping[str, Any], known: Sequence[str]) -> str | None
     for name in config:
         if name not in known and (hint := near_miss(str(name), known)).startswith("did you mean"):
             return f"`{name}` is not in the configuration: {hint}"
+    return None
+
+
+def unfit_part(config: Mapping[str, Any], overrides: Sequence[str], known: Mapping[str, Sequence[str]]) -> str | None:
+    """What is wrong with a part that must hold settings by name and does not; None if nothing is.
+
+    Args:
+        config: The composed configuration, as far as there is one.
+        overrides: The command line, which Hydra refuses in words of its own where it sets such a part to null or to a list.
+        known: The parts that must, with the options that they can be chosen from.
+    """
+    given = {
+        name: "null" if value is None else str(value)
+        for name, value in config.items()
+        if not isinstance(value, Mapping)
+    }
+    words = (override.lstrip("+").partition("=") for override in overrides)
+    given |= {name: value for name, _, value in words if value == "null" or value.startswith("[")}
+    for name, options in known.items():
+        if name in given:
+            cure = f"choose one of {', '.join(options)}"
+            if name == "judges":
+                cure = "add one by `+judge@judges.NAME=JUDGE`, or write `~judges.NAME` to leave one out"
+            return f"`{name}` must hold settings by name, not {given[name]}: {cure}"
     return None
 
 

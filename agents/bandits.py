@@ -19,7 +19,7 @@ from ..inference.errors import ConfigError, TooManyFailures
 from .buffer import stacked
 from .linear import LinearPolicy
 from .played import Played
-from .rollouts import Collector
+from .rollouts import Collector, episodes_to_play, expected_turns, most_training_turns, next_expected
 
 Rule = Literal["linucb", "thompson"]
 BANDITS: tuple[Rule, ...] = get_args(Rule)
@@ -103,7 +103,8 @@ class Bandit:
         Raises:
             TooManyFailures: If too large a share of the episodes failed.
         """
-        target, mean_length = self._settings.n_envs * self._settings.n_steps, 1.0
+        target, mean_length = self._settings.n_envs * self._settings.n_steps, 0.0
+        most = most_training_turns(self._collector.task, self._settings.total_timesteps, target)
 
         def step(played: Played, transition: Transition) -> bool:
             on_step()
@@ -111,13 +112,15 @@ class Bandit:
 
         while self.turns < self._settings.total_timesteps:
             left = min(target, self._settings.total_timesteps - self.turns)
-            played, failures = self._collector.collect(max(1, round(left / mean_length)), self._act, step)
+            task = self._collector.task
+            number = episodes_to_play(task, left, mean_length or expected_turns(task), most - self.turns)
+            played, failures = self._collector.collect(number, self._act, step)
             self.failures += failures
             if not played:
                 raise TooManyFailures(f"every episode of a rollout failed: {dict(failures)}")
             turns = sum(len(episode.actions) for episode in played)
             self.turns += turns
-            mean_length += 0.1 * (turns / len(played) - mean_length)
+            mean_length = next_expected(mean_length, turns, len(played), first=not mean_length)
             self._observe(played)
             tell(self.turns, float(np.mean([episode.episode_return for episode in played])))
 

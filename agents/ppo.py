@@ -24,7 +24,7 @@ from .buffer import EpisodeBuffer, stacked
 from .checkpoint import random_states, restore_random_states
 from .played import Played
 from .reference import INITIAL, Reference
-from .rollouts import Collector, EpisodeCollector
+from .rollouts import Collector, EpisodeCollector, episodes_to_play, expected_turns, most_training_turns, next_expected
 from .ticker import Ticker
 from .vec_env import DialogueVecEnv
 
@@ -33,7 +33,8 @@ class DialoguePPO(PPO):
     """PPO over a queue of episodes: same arguments, callbacks, logger, `learn` and `predict` as `PPO`.
 
     ``n_steps`` times the number of environments is the number of transitions that a rollout aims at; it holds whole
-    episodes, whose number is fixed beforehand from their mean length so far.
+    episodes, whose number is fixed beforehand from their mean length so far, at first from the longest that they can be. A
+    training makes at most `most_training_turns`, besides failed attempts.
 
     Args:
         policy: As for `PPO`.
@@ -77,7 +78,7 @@ class DialoguePPO(PPO):
             )
         self.max_failure_fraction = max_failure_fraction
         self.max_ahead_episodes = max_ahead_episodes
-        self.mean_length = 1.0
+        self.mean_length = 0.0  # turns an episode; 0 before any was played
         self.next_episode = 0
         self.failures: dict[str, int] = {}
         self.cut: list[int] = [0, 0, 0]  # episodes that a deadline cut, their turns before that, all episodes
@@ -214,7 +215,9 @@ class DialoguePPO(PPO):
         callback.on_rollout_start()
         ticker = self._ticker.start(callback)
         target = n_rollout_steps * env.num_envs
-        n_episodes = max(1, round(target / self.mean_length))
+        most = most_training_turns(env.task, self._total_timesteps, target)
+        expected = self.mean_length or expected_turns(env.task)
+        n_episodes = episodes_to_play(env.task, target, expected, most - self.num_timesteps)
         last = self.num_timesteps + target >= self._total_timesteps  # nothing would come of what is begun ahead
         collector = self._ready_collector(env)
         played, failures = collector.collect(
@@ -232,7 +235,8 @@ class DialoguePPO(PPO):
         self._fill(rollout_buffer, played, collector.rollout)
         if self._reward is not None:  # now and in this order, whatever the latencies were
             self._reward.observe(transition.info for episode in played for transition in episode.transitions)
-        self.mean_length += 0.1 * (rollout_buffer.buffer_size / len(played) - self.mean_length)
+        first = not self.mean_length
+        self.mean_length = next_expected(self.mean_length, rollout_buffer.buffer_size, len(played), first)
         self._record(played, failures, collector)
         callback.update_locals({"played": played, "failures": failures})
         callback.on_rollout_end()  # the update is still to come: what is saved here goes on from before the rollout

@@ -27,6 +27,46 @@ _GATHER_S = 0.005
 OnStep = Callable[[Played, Transition], bool]
 
 
+def expected_turns(task: Task) -> float:
+    """Turns of an episode before any was played: what the scenarios can last, on average."""
+    return sum(task.turns(scenario) for scenario in task.scenarios) / len(task.scenarios)
+
+
+def next_expected(before: float, turns: int, episodes: int, first: bool) -> float:
+    """Turns of an episode after a rollout: the first measurement replaces the assumption, later ones count one half."""
+    measured = turns / episodes
+    return measured if first else (before + measured) / 2
+
+
+def most_training_turns(task: Task, total: int, rollout: int) -> int:
+    """Turns that a training plays at most, besides failed attempts; `episodes_to_play` sees to it.
+
+    Where every dialogue has one turn these are whole rollouts. Longer dialogues end when they will, so that a rollout is
+    only about as long as it should be: there may be one more.
+
+    Args:
+        task: What is played.
+        total: Turns to learn from.
+        rollout: Turns that a rollout aims at.
+    """
+    longest = max(task.turns(scenario) for scenario in task.scenarios)
+    return -(-total // rollout) * rollout + (max(rollout, longest) if longest > 1 else 0)
+
+
+def episodes_to_play(task: Task, aim: int, expected: float, left: int) -> int:
+    """Episodes of the next rollout.
+
+    Args:
+        task: What is played.
+        aim: Turns that it should have.
+        expected: Turns of an episode.
+        left: Turns that may still be played at most; the episodes fit even if each lasts as long as it can.
+    """
+    longest = max(task.turns(scenario) for scenario in task.scenarios)
+    number = round(aim / expected)
+    return max(1, min(number, left // longest) if longest > 1 else number)
+
+
 @dataclass
 class Timing:
     """Where the time of one rollout went.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.dialogue import Dialogue
+from ..envs.games import game_of, with_directives
 from ..envs.interfaces import make_interface
 from ..envs.scenarios import load_scenarios
 from ..envs.task import Task
@@ -19,6 +20,7 @@ from ..inference.encoders import make_encoder
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError
 from ..inference.progress import ProgressLine
+from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.run_folder import Run, versions
 from ..plugins.session import session
@@ -48,7 +50,7 @@ def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
         "env",
         client=client,
         endpoints=endpoints_from_settings(config["inference"]),
-        interface=make_interface(config["interface"]),
+        interface=make_interface(with_directives(config["interface"], game_of(chosen["source"], env.get("user")))),
         encoder=make_encoder(config["encoder"], client),
         judges=config["judges"],
         reward=config.get("reward") or {},
@@ -73,15 +75,17 @@ def train(
     try:
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
+        warn_of_one_rollout(config, steps)
         validator = make_validator(task)
         with Run("train", folder, config, client.meter) as run, session(run, client):
             learn(agent, steps, run, task, validator)
-            bundle = save(agent, task, run, config)
+            bundle = save(agent, task, run, config) if deployable(agent) else None
         first, last = (run.summary[name] for name in ("reward_first", "reward_last"))
         rewards = (
             "" if first is None else f"reward per episode: {first:.3f} in the first rollout, {last:.3f} in the last; "
         )
-        print(f"{rewards}the policy is in {bundle}")  # noqa: T201
+        where = f"the policy is in {bundle}" if bundle else f"there is no bundle: {NO_BUNDLE}"
+        print(f"{rewards}{where}")  # noqa: T201
         return run.summary
     finally:
         client.close()
@@ -151,12 +155,40 @@ def save(agent: Agent, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
         "config_digest": run.config_digest,
         "versions": versions(),
     }
-    name = next((name for name, network in NETWORKS.items() if type(agent.policy) is network), None)
-    if name is None:
-        raise ConfigError(
-            f"`agent={config['agent']['name']}` learnt, and its curve is in {run.folder}, but its policy remembers earlier "
-            "turns, and a deployed one knows only its request: take another agent for a bundle"
-        )
+    check_deployable(agent, config)
+    name = next(name for name, network in NETWORKS.items() if type(agent.policy) is network)
     save_bundle(folder, agent.policy, name, agent.policy_kwargs, task.interface, task.encoder, settings)
     run.summary["bundle"] = "bundle"
     return folder
+
+
+NO_BUNDLE = "a recurrent policy remembers earlier turns, and a deployed one knows only its request"
+
+
+def deployable(agent: Agent) -> bool:
+    """Whether the agent's policy can be a bundle."""
+    return type(agent.policy) in NETWORKS.values()
+
+
+def check_deployable(agent: Agent, config: Mapping[str, Any]) -> None:
+    """Refuses an agent without a bundle where one is needed; asked before anything is paid.
+
+    Raises:
+        ConfigError: If its policy cannot be one.
+    """
+    if not deployable(agent):
+        raise ConfigError(
+            f"`agent={config['agent']['name']}` leaves no bundle to evaluate: {NO_BUNDLE}. `duologue train` trains it and "
+            "keeps its curve; for a bundle choose another agent, for example `agent=ppo`"
+        )
+
+
+def warn_of_one_rollout(config: Mapping[str, Any], steps: int) -> None:
+    """Says in one line that a training is so short that its figures cannot depend on how it learns."""
+    agent = config["agent"]
+    if "n_steps" not in agent or steps > (rollout := agent["n_envs"] * agent["n_steps"]):
+        return
+    say(
+        f"Warning: `agent.total_timesteps={steps}` is one rollout of about {rollout:,} turns (`agent.n_envs` times "
+        "`agent.n_steps`) and one update: the rewards shown are those of the untrained policy, whatever the learning rate"
+    )

@@ -1,6 +1,6 @@
 """Dialogue environments: scenarios, users, action interfaces, observations and the Gymnasium shells.
 
-Importing this room registers ``duologue/Dialogue-v0``; ``gymnasium.make("duologue.envs:duologue/Dialogue-v0")`` does
+Importing this room registers ``duologue/Dialogue-v0`` and one environment for each game, such as ``duologue/Bargain-v0``; ``gymnasium.make("duologue.envs:duologue/Dialogue-v0")`` does
 both at once.
 """
 
@@ -26,6 +26,15 @@ _gymnasium.register(
     vector_entry_point="duologue.envs:DialogueVectorEnv",
     nondeterministic=True,  # a model behind an API need not answer twice alike; with a cassette it does
 )
+
+for _game in GAMES:
+    _gymnasium.register(
+        id=f"duologue/{_game.capitalize()}-v0",
+        entry_point="duologue.envs:DialogueEnv",
+        vector_entry_point="duologue.envs:DialogueVectorEnv",
+        nondeterministic=True,
+        kwargs={"game": _game},
+    )
 
 register_scripted(".envs.games.scripted:scripted_answer", GAMES)
 

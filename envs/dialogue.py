@@ -97,10 +97,12 @@ class Dialogue:
         Raises:
             EpisodeFailed: If a call or a judge failed, or the turn took too long; the episode is over, and this turn
                 has no reward.
+            ConfigError: If the action is not in the space; nothing has changed then.
             DuologueError: What no retry can mend.
         """
         if self._over:
             raise DuologueError("`step` was called on a dialogue that is over: call `reset` first")
+        self.task.interface.check(action)
         self._over = True  # unless this step goes well and the dialogue goes on
         return await self._in_time(self._step(action))
 

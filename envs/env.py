@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from ..inference.errors import ConfigError, near_miss
+from ..inference.errors import ArgumentError, ConfigError, near_miss
 from .dialogue import Dialogue
 from .episodes import Episode
 from .observation import Observation
@@ -89,13 +89,13 @@ class DialogueEnv(gym.Env[Observation, Any]):
 
     def __init__(self, task: Task | None = None, render_mode: str | None = None, **parts: Any) -> None:
         if render_mode not in (None, "ansi"):
-            raise ConfigError(f"`render_mode` must be 'ansi' or None, not {render_mode!r}")
+            raise ArgumentError(f"`render_mode` must be 'ansi' or None, not {render_mode!r}")
         self.task = task_from(task, parts)
         self.render_mode = render_mode
         self.action_space = self.task.interface.action_space
         self.observation_space = self.task.observer.space  # type: ignore[assignment]  # a Dict yields dictionaries
         self._dialogue = Dialogue(self.task)
-        self._seed = 0
+        self._seed: int | None = None
         self._number = 0
 
     def reset(
@@ -104,7 +104,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
         """Starts the next episode, or with a seed the first one of that seed.
 
         Args:
-            seed: Decides the order of scenarios from here on.
+            seed: Decides the order of scenarios from here on. The first reset without one takes one by chance.
             options: ``scenario``: the id of the scenario to play.
 
         Returns:
@@ -115,8 +115,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
             ConfigError: If there is no such scenario.
         """
         super().reset(seed=seed)
-        if seed is not None:
-            self._seed, self._number = seed, 0
+        if seed is not None or self._seed is None:
+            self._seed, self._number = int(self.np_random.integers(2**31)) if seed is None else seed, 0
         episode = self.task.curriculum.episode(self._seed, self._number)
         if options and "scenario" in options:
             episode = Episode(self._number, self._by_id(options["scenario"]))
@@ -128,6 +128,9 @@ class DialogueEnv(gym.Env[Observation, Any]):
 
         Args:
             action: An element of the action space.
+
+        Raises:
+            ConfigError: If it is none; nothing has changed then.
 
         Returns:
             Observation, reward, terminated, truncated and info. If a call or a judge failed after its retries, or the
@@ -161,7 +164,8 @@ def task_from(task: Task | None, parts: dict[str, Any]) -> Task:
     """The given task, or one built from its parts.
 
     Raises:
-        ConfigError: If both are given, or a part is unknown.
+        ConfigError: If both are given.
+        ArgumentError: If a part is unknown.
     """
     if task is not None and parts:
         raise ConfigError(f"give `task` or its parts, not both: {', '.join(sorted(parts))}")
@@ -170,5 +174,5 @@ def task_from(task: Task | None, parts: dict[str, Any]) -> Task:
     known = Task.build.__kwdefaults__ or {}
     for name in parts:
         if name not in known:
-            raise ConfigError(f"`{name}` is no part of a dialogue environment: {near_miss(name, known)}")
+            raise ArgumentError(f"`{name}` is no part of a dialogue environment: {near_miss(name, known)}")
     return Task.build(**parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def run(arguments: Sequence[str]) -> None:
     for path, text in files(folder.resolve().name).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
-    print(f"{folder}: run `cd {folder}`, then `duologue run --config-dir conf experiment=mine`")  # noqa: T201
+    print(f"{folder}: run `cd {shlex.quote(str(folder))}`, then `duologue run --config-dir conf experiment=mine`")  # noqa: T201
 
 
 def files(name: str) -> dict[str, str]:

@@ -14,10 +14,11 @@ from ..inference.errors import ConfigError
 from ..plugins.judge import JudgeContext
 from ..plugins.reward import Reward
 from .episodes import Curriculum
+from .games import game_of, parts_of, with_directives
 from .interfaces import ActionInterface, make_interface
 from .observation import Observer
 from .scenarios import Scenario, load_scenarios
-from .users import ScriptedUser, User, make_user, most_turns
+from .users import ScriptedUser, User, check_user, make_user, most_turns
 
 SYSTEM = "Answer in one or two short sentences."
 DEFAULT_JUDGES: Mapping[str, Any] = {
@@ -27,10 +28,31 @@ DEFAULT_JUDGES: Mapping[str, Any] = {
 }
 
 
-def embedded_endpoint() -> Endpoint:
-    """SmolLM2 on this machine, the assistant of those who name none."""
+_FIRST_RUN: Mapping[str, Any] = {
+    "scenarios": "assistant",
+    "user": "scripted",
+    "interface": "select",
+    "judges": DEFAULT_JUDGES,
+    "encoder": "static",
+    "system": SYSTEM,
+    "max_turns": 8,
+}
+
+
+def embedded_endpoint(game: str | None = None) -> Endpoint:
+    """The assistant of those who name none: SmolLM2 on this machine, or the rules of a game."""
+    if game is not None:
+        return Endpoint(f"embedded://{game}", "rules", sampling=Sampling(seed=0), max_concurrency=64)
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=40, seed=0)
     return Endpoint("embedded://smollm2", "smollm2-135m-instruct", sampling=sampling, max_concurrency=16, timeout_s=300)
+
+
+def _game(name: str | None, scenarios: object) -> str | None:
+    """The game that is played, if any; refuses the scenarios of another one."""
+    drawn = game_of(scenarios) if isinstance(scenarios, str) else None
+    if name is not None and drawn is not None and name != drawn:
+        raise ConfigError(f"`game={name}` and `scenarios={scenarios}` are two games: leave one of them out")
+    return name or drawn
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,7 @@ class Task:
             raise ConfigError(f"`env.turn_deadline_s` must be above 0, or null, not {self.turn_deadline_s}")
         if not self.scenarios:
             raise ConfigError("a task needs at least one scenario")
+        check_user(self.user, self.scenarios)
         Curriculum(self.scenarios, self.draws)  # refuses bad `draws` now rather than at the first reset
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
@@ -108,27 +131,32 @@ class Task:
         *,
         client: InferenceClient | None = None,
         endpoints: Mapping[str, Endpoint | Mapping[str, Any] | None] | None = None,
-        interface: ActionInterface | Mapping[str, Any] | str = "select",
-        encoder: Encoder | Mapping[str, Any] | str = "static",
+        game: str | None = None,
+        interface: ActionInterface | Mapping[str, Any] | str | None = None,
+        encoder: Encoder | Mapping[str, Any] | str | None = None,
         judges: Mapping[str, Any] | None = None,
         reward: Reward | Mapping[str, Any] | None = None,
-        scenarios: str | Sequence[Scenario] = "assistant",
+        scenarios: str | Sequence[Scenario] | None = None,
         split: str = "train",
         limit: int | None = None,
-        user: User | Mapping[str, Any] | str = "scripted",
-        system: str = SYSTEM,
-        max_turns: int = 8,
+        user: User | Mapping[str, Any] | str | None = None,
+        system: str | None = None,
+        max_turns: int | None = None,
         draws: int | None = 1,
         turn_deadline_s: float | None = None,
     ) -> Task:
-        """Builds a task from names and settings; every argument has the default that the README's first run uses.
+        """Builds a task from names and settings.
+
+        What is None is the game's part if there is a game, and else what the README's first run uses: the embedded model,
+        `select`, `static`, `DEFAULT_JUDGES`, the scenarios `assistant`, the user `scripted`, `SYSTEM`, 8 turns.
 
         Args:
             client: Asks endpoints; the process's shared one by default.
-            endpoints: By role, each an `Endpoint` or its settings; the embedded model by default.
+            endpoints: By role, each an `Endpoint` or its settings; by default the embedded model, and of a game its rules.
+            game: A key of `GAMES`; by default the one that ``scenarios`` names.
             interface: An interface, its name or its settings.
             encoder: An encoder, its name or its settings.
-            judges: Key to judge settings; `DEFAULT_JUDGES` by default. An empty mapping plays without judging.
+            judges: Key to judge settings. An empty mapping plays without judging.
             reward: A ready reward, or the options of the composition.
             scenarios: A shipped set's or game's name, the path of a JSONL file, or scenarios.
             split: Which split of a named set or file.
@@ -143,15 +171,25 @@ class Task:
             ConfigError: If a name is unknown or a value is refused.
         """
         client = client or InferenceClient.shared()
-        roles = endpoints_from_settings(endpoints or {"assistant": embedded_endpoint()}, "endpoints")
+        game = _game(game, scenarios)
+        parts = parts_of(game) if game else _FIRST_RUN
+        scenarios = parts["scenarios"] if scenarios is None else scenarios
+        user = parts["user"] if user is None else user
+        encoder = parts["encoder"] if encoder is None else encoder
+        interface = parts["interface"] if interface is None else interface
+        roles = endpoints_from_settings(endpoints or {"assistant": embedded_endpoint(game)}, "endpoints")
         if not isinstance(interface, ActionInterface):
-            interface = make_interface(interface)
+            interface = make_interface(with_directives(interface, game or game_of(None, user)))
         if not isinstance(encoder, Encoder):
             encoder = make_encoder(encoder, client)
         if isinstance(scenarios, str | os.PathLike):
             scenarios = load_scenarios(scenarios, split, limit)
         if not isinstance(reward, Reward):
-            chosen = DEFAULT_JUDGES if judges is None else judges
+            chosen = parts["judges"] if judges is None else judges
+            if not isinstance(chosen, Mapping):
+                raise ConfigError(
+                    f"`judges` must hold the judges' settings by name, such as {{'length': 'length'}}, not {chosen!r}"
+                )
             context = JudgeContext(client, roles)
             reward = Reward.from_settings(chosen, context, reward) if chosen else None
         return cls(
@@ -162,8 +200,8 @@ class Task:
             scenarios=scenarios,
             reward=reward,
             user=make_user(user, client, roles) if isinstance(user, str | Mapping) else user,
-            system=system,
-            max_turns=max_turns,
+            system=parts["system"] if system is None else system,
+            max_turns=parts["max_turns"] if max_turns is None else max_turns,
             draws=draws,
             turn_deadline_s=turn_deadline_s,
         )

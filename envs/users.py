@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
+from ..inference.errors import ConfigError
 from ..inference.settings import named
 from .games import make_game
-from .scenarios import Scenario
+from .scenarios import GAMES, Scenario
 from .state import DialogueState
 
 
@@ -65,7 +66,21 @@ class RuleUser:
     immediate = True
 
     def __init__(self, game: str) -> None:
-        self._game = make_game(game)
+        self.name, self._game = game, make_game(game)
+
+    def check(self, scenarios: Sequence[Scenario]) -> None:
+        """Refuses scenarios without the facts that the rules need.
+
+        Raises:
+            ConfigError: At the first one.
+        """
+        facts = self._game.facts()
+        for scenario in scenarios:
+            if missing := facts - scenario.hidden.keys():
+                raise ConfigError(
+                    f"`env.user`: the rules of `{self.name}` need the hidden fact `{min(missing)}`, which the scenario "
+                    f"`{scenario.id}` does not have: set `env.scenarios={self.name}`, or another `env.user`"
+                )
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
         """What the rules say, from the scenario's hidden facts and the dialogue."""
@@ -97,6 +112,30 @@ def make_user(
     """
     user: User = named(USERS, settings, "env.user", client=client, endpoints=endpoints)
     return user
+
+
+def check_user(user: User, scenarios: Sequence[Scenario]) -> None:
+    """Refuses a user with whom the scenarios make no dialogue.
+
+    Raises:
+        ConfigError: If a game's rules meet scenarios of something else, or a game's scenarios a user who never answers.
+    """
+    if isinstance(user, RuleUser):
+        user.check(scenarios)
+    elif isinstance(user, ScriptedUser | NoUser):
+        for scenario in scenarios:
+            name = next((tag for tag in scenario.tags[:1] if tag in GAMES), None)
+            if (
+                name is None
+                or len(scenario.user) > 1
+                or not (game := make_game(name)).facts() <= scenario.hidden.keys()
+            ):
+                continue
+            if game.max_turns > 1:
+                raise ConfigError(
+                    f"`env.user` never answers in a dialogue of the game `{name}`, whose scenarios these are: set "
+                    f"`env={name}`, or `env.user={{name: rule, game: {name}}}`, or `env.user=llm`"
+                )
 
 
 def most_turns(user: User, scenario: Scenario, max_turns: int) -> int:

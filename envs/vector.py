@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
-from ..inference.errors import ConfigError
+from ..inference.errors import ArgumentError, ConfigError
 from .dialogue import Dialogue
 from .env import task_from
 from .episodes import Episode
@@ -45,7 +45,8 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         num_envs: Number of dialogues.
         task: A ready task, or give the arguments of `Task.build`.
         autoreset_mode: `NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, as a member or its value.
-        max_episode_steps: Replaces the task's ``max_turns``; Gymnasium passes it from the registration.
+        max_episode_steps: Turns after which a dialogue is truncated, as by Gymnasium's `TimeLimit`: a judge with
+            ``when=end`` does not take it for the end, as it does ``max_turns``.
         render_mode: None: many dialogues are not rendered.
         **parts: Arguments of `Task.build`.
 
@@ -64,13 +65,14 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         **parts: Any,
     ) -> None:
         if render_mode is not None:
-            raise ConfigError("the vector environment does not render: use `gymnasium.make` for one dialogue")
+            raise ArgumentError("the vector environment does not render: use `gymnasium.make` for one dialogue")
         self.task = task_from(task, parts)
-        if max_episode_steps is not None:
-            self.task = replace(self.task, max_turns=max_episode_steps)
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ConfigError(f"`max_episode_steps` must be at least 1, or None, not {max_episode_steps}")
+        self._max_episode_steps = max_episode_steps
         self.num_envs = num_envs
-        self.mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"render_modes": [], "autoreset_mode": self.mode}
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
         self.single_action_space = self.task.interface.action_space
         self.single_observation_space = self.task.observer.space
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -80,7 +82,6 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._played = [0] * num_envs
         self._ended: Flags = np.zeros(num_envs, bool)
         self.observations: list[Observation] = [{} for _ in range(num_envs)]
-        self._seed_all(0)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -88,7 +89,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Starts an episode in every copy, or in those of ``options["reset_mask"]``.
 
         Args:
-            seed: One seed for all copies, or one for each.
+            seed: One seed for all copies, or one for each. The first reset without one takes one by chance.
             options: ``reset_mask``: boolean array (num_envs,), at least one true.
 
         Returns:
@@ -102,6 +103,8 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         chosen = np.ones(self.num_envs, bool) if mask is None else np.asarray(mask)
         if chosen.dtype != bool or chosen.shape != (self.num_envs,) or not chosen.any():
             raise ConfigError(f"`reset_mask` must be a boolean array of shape ({self.num_envs},) with a true entry")
+        if not self._seeds:
+            self._seed_all(int(self.np_random.integers(2**31)))
         if seed is not None:
             self._seed_all(seed)
         infos: dict[str, Any] = {}
@@ -124,12 +127,14 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             its copy's episode, with ``failure`` in its info and NaN for a reward; the other copies go on.
 
         Raises:
-            ConfigError: If an episode has ended and the mode is `DISABLED`.
+            ConfigError: If an action is not in the space, or an episode has ended and the mode is `DISABLED`.
             EpisodeFailed: If a next episode failed before its first turn in all `RESET_ATTEMPTS`.
         """
-        if self.mode is AutoresetMode.DISABLED and self._ended.any():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
             raise ConfigError("an episode has ended: reset it with `reset(options={'reset_mask': mask})` first")
-        resting = self._ended.copy() if self.mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        resting = (
+            self._ended.copy() if self.autoreset_mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        )
         outcomes = self.task.client.run(self.advance(list(iterate(self.action_space, actions)), resting))
         self.observe(outcomes)
         rewards = np.zeros(self.num_envs)
@@ -144,7 +149,9 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 final = {} if transition is None else {"final_obs": transition.observation, "final_info": info}
                 self.observations[i], info = started[0], {**final, **started[1]}
             infos = self._add_info(infos, info, i)
-        self._ended = (terminated | truncated) if self.mode is not AutoresetMode.SAME_STEP else self._ended & False
+        self._ended = (
+            (terminated | truncated) if self.autoreset_mode is not AutoresetMode.SAME_STEP else self._ended & False
+        )
         return self._batch(), rewards, terminated, truncated, infos
 
     def action_masks(self) -> Flags:
@@ -160,14 +167,24 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Returns:
             Per copy: the transition, if one was made, and the start of the next episode, if one was started.
+
+        Raises:
+            ConfigError: If an action is not in the space; no copy has acted then.
         """
+        if len(actions) != self.num_envs:
+            raise ConfigError(f"{len(actions)} actions were given for {self.num_envs} environments")
+        for action, rests in zip(actions, resting, strict=True):
+            if not rests:
+                self.task.interface.check(action)
 
         async def one(i: int) -> Outcome:
             if resting[i]:
                 return None, (await self.begin([i]))[i]
             transition = await self._dialogues[i].step_or_end(actions[i])
+            if self._dialogues[i].state.turn == self._max_episode_steps and not transition.terminated:
+                transition = replace(transition, truncated=True)
             over = transition.terminated or transition.truncated
-            if over and self.mode is AutoresetMode.SAME_STEP:
+            if over and self.autoreset_mode is AutoresetMode.SAME_STEP:
                 return transition, (await self.begin([i]))[i]
             return transition, None
 

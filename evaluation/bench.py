@@ -82,7 +82,8 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ConfigError: If a value is refused, or there are no judges.
         DuologueError: If more than a fifth of a policy's episodes failed.
     """
-    from ..agents.train import build_task
+    from ..agents.agent import build_agent
+    from ..agents.train import build_task, check_deployable
 
     settings = construct(Settings, dict(config.get("bench") or {}), "bench")
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
@@ -92,6 +93,9 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         task = replace(build_task(config, client), scenarios=scenarios, turn_deadline_s=None)
         if task.reward is None:  # said before anything is trained
             raise ConfigError("`judges` is empty: a return needs a reward")
+        for agent in (config["agent"], config.get("rival")):
+            if agent and agent.get("name"):
+                check_deployable(build_agent({**config, "agent": _as_trained(config, agent)}, task)[0], config)
         with Run("bench", folder, config, client.meter) as run, session(run, client):
             learnt = {
                 str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
@@ -111,11 +115,14 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _train(config: Mapping[str, Any], agent: Mapping[str, Any], seed: int, folder: Path) -> Path:
     from ..agents.train import train
 
-    agent = dict(agent)
-    steps = config["agent"]["total_timesteps"]
     place = folder / f"{agent['name']}-seed-{seed}"
-    train({**config, "agent": {**agent, "total_timesteps": steps}, "seed": seed}, place)
+    train({**config, "agent": _as_trained(config, agent), "seed": seed}, place)
     return place
+
+
+def _as_trained(config: Mapping[str, Any], agent: Mapping[str, Any]) -> dict[str, Any]:
+    """An agent's settings, with as many turns to learn from as the first agent has."""
+    return {**agent, "total_timesteps": config["agent"]["total_timesteps"]}
 
 
 def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[int]) -> list[Standing]:

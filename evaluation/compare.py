@@ -141,7 +141,7 @@ def compare(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         context = JudgeContext(client, endpoints)
         referee = make_referee(config["judge"], "judge", "judge", context, scenarios, settings.judged)
         contestants = _contestants(settings, task, referee)
-        judge_model, check = context.endpoint("judge").model, settings.judge_check
+        judge_model, check = endpoints.get("judge", endpoints["assistant"]).model, settings.judge_check
         about = known_of_judge(
             config["judge"], referee.asks, judge_model, _models(settings, task), check, "judge_check"
         )

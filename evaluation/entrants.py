@@ -151,7 +151,7 @@ class FileContestant:
 
 
 class Remembered:
-    """A contestant that gives each of its answers once, however many others it meets."""
+    """A contestant that gives each of its answers once, however many others it meets; one that failed is asked for again."""
 
     def __init__(self, contestant: Contestant) -> None:
         self.name = contestant.name
@@ -161,6 +161,7 @@ class Remembered:
     async def answer(self, scenario: Scenario, repeat: int) -> Answer:
         """The answer, asked for at the first time."""
         key = scenario.id, repeat
-        if key not in self._given:
-            self._given[key] = asyncio.ensure_future(self._contestant.answer(scenario, repeat))
-        return await asyncio.shield(self._given[key])
+        known = self._given.get(key)
+        if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
+            known = self._given[key] = asyncio.ensure_future(self._contestant.answer(scenario, repeat))
+        return await asyncio.shield(known)

@@ -106,12 +106,14 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
     """
     refuse_writer(config, "run")
     from ..agents.agent import build_agent
-    from ..agents.train import build_task, learn, save
+    from ..agents.train import build_task, check_deployable, learn, save, warn_of_one_rollout
 
     client = InferenceClient.from_settings(config["inference"])
     try:
         task = build_task(config, client)
         agent, steps = build_agent(config, task)
+        check_deployable(agent, config)
+        warn_of_one_rollout(config, steps)
         checked = check(config, client)  # a mistake in the evaluation's part must not show after the training
         validator = make_validator(config, folder, task)
         planned = make_plan(config, task, client, checked, validator).summary()
@@ -149,8 +151,8 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
     if _over_ray(config):
         check_ray(config, client)
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
-    context = JudgeContext(client, endpoints_from_settings(config["inference"]))
-    model = context.endpoint("judge").model
+    endpoints = endpoints_from_settings(config["inference"])
+    context, model = JudgeContext(client, endpoints), endpoints.get("judge", endpoints["assistant"]).model
     named, choose = dict(settings.judge or {}), "judge@evaluation.judge"
     referee = make_referee(named, "evaluation.judge", choose, context, scenarios, settings.judged)
     about = known_of_judge(named, referee.asks, model, {}, settings.judge_check, "evaluation.judge_check")

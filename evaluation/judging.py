@@ -162,12 +162,15 @@ class Referee:
         return Score(sum(score.value for score in scores) / len(scores), rationale=scores[-1].rationale)
 
     async def _score(self, turn: Turn) -> Verdict:
-        """The verdict on a reply; asked for once, however many matches the reply plays."""
+        """The verdict on a reply; asked for once, however many matches the reply plays, unless it failed."""
         assert self.bench is not None
         key = repr((turn.scenario_id, turn.messages, turn.reply, turn.finish_reason))
-        if key not in self._verdicts:
-            self._verdicts[key] = asyncio.ensure_future(self.bench.score(turn))
-        return await asyncio.shield(self._verdicts[key])  # others may be waiting for it too
+        known = self._verdicts.get(key)
+        if known is None or (
+            known.done() and (known.cancelled() or known.exception() is not None or isinstance(known.result(), Failure))
+        ):
+            known = self._verdicts[key] = asyncio.ensure_future(self.bench.score(turn))
+        return await asyncio.shield(known)  # others may be waiting for it too
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:
         answers = await asyncio.gather(compared(judge, a, b), compared(judge, b, a))

@@ -1,11 +1,10 @@
-"""`duologue plan`: what a run will ask for and cost at most, before anything is spent.
+"""`duologue plan`: how many requests a run makes at most, and what they cost, before anything is spent.
 
 duologue plan inference.assistant.price.per_request_usd=0.002 env.limit=200
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from ..envs.task import Task
+from ..inference.cassette import Mode
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.lengths import Lengths, lengths
 from ..inference.saying import Console, say
-from .planner import Need, Planner
+from .planner import Need, Planner, repeated, training_turns
 
 if TYPE_CHECKING:
     from .evaluate import Checked
@@ -27,18 +27,28 @@ if TYPE_CHECKING:
 
 _BILLED = ("$/request", "$/token")
 
+_TITLES: Mapping[Mode, str] = {
+    "record": "Requests at most; the same request is paid once (cassette.mode=record)",
+    "replay": "Nothing is paid: the cassette answers everything (cassette.mode=replay)",
+    "off": "Requests at most; every repetition is paid again (cassette.mode=off)",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
     """What a run needs at most.
 
     Attributes:
-        needs: By phase and role.
+        needs: By phase and role, if no call fails. Requests are upper bounds; tokens and dollars follow from ``lengths``.
+        repeated: Requests that failures can add at most.
+        mode: The cassette's.
         growth: Per dialogue of so many turns: turns, requests, tokens, and US dollars by request and by token.
         lengths: What the tokens were computed from.
     """
 
     needs: Sequence[Need]
+    repeated: int
+    mode: Mode
     growth: Sequence[tuple[int, int, float, float, float]]
     lengths: Lengths
 
@@ -46,6 +56,7 @@ class Plan:
         """The sums as ``summary.json`` holds them, to compare with ``spent``."""
         return {
             "requests": sum(need.requests for need in self.needs),
+            "repeated": self.repeated,
             "tokens": round(sum(need.prompt_tokens + need.completion_tokens for need in self.needs)),
             "usd": round(sum(need.flat_usd + need.tokens_usd for need in self.needs), 6),
         }
@@ -71,21 +82,24 @@ def make_plan(
         ConfigError: If a value is refused.
     """
     endpoints = endpoints_from_settings(config["inference"])
-    planner = Planner(task, endpoints, lengths(client.cassette.path, endpoints["assistant"].identity))
-    agent = config["agent"]
-    rollout = agent["n_envs"] * agent["n_steps"]
-    turns = math.ceil(agent["total_timesteps"] / rollout) * rollout
+    mode, rollouts = client.cassette.mode, config.get("rollouts") or {}
+    workers = int(rollouts.get("workers", 1)) if rollouts.get("name") == "ray" else 1
+    known = lengths(client.cassette.path, endpoints["assistant"].identity)
+    planner = Planner(task, endpoints, known, mode, workers)
+    turns, unfinished = training_turns(config["agent"] or {}, planner.longest)
     reward = task.reward
     each, end = (0, 0) if reward is None else (reward.requests_per_turn, reward.requests_per_end)
-    needs = list(planner.training(turns, each, end))
+    needs = list(planner.training(turns, each, end, unfinished))
     if validator is not None:
         needs += planner.validation(turns // validator.every + 1, validator)
     if checked is not None:
         settings, scenarios, referee, _ = checked
         options = settings.contestants, settings.repeats, settings.baseline_repeats, referee
         needs += planner.evaluation(scenarios, *options)
-    longest = max(task.turns(scenario) for scenario in task.scenarios)
-    return Plan([need for need in needs if need.requests], planner.growth(longest), planner.lengths)
+    needs = [need for need in needs if need.requests and mode != "replay"]
+    retries = int((config.get("reward") or {}).get("retries", 1))
+    again = repeated(needs, endpoints, client.bounds.retries, retries)
+    return Plan(needs, again, mode, planner.growth(planner.longest), planner.lengths)
 
 
 def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -115,7 +129,7 @@ def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def show_plan(made: Plan, console: Console) -> None:
     """Prints what is needed, and how it grows with the dialogue's length."""
-    table = _table("At most, with the cassette", 1, "who is asked", "requests", "tokens in", "tokens out", *_BILLED)
+    table = _table(_TITLES[made.mode], 1, "who is asked", "requests", "tokens in", "tokens out", *_BILLED)
     for need in made.needs:
         table.add_row(f"{need.phase}, {need.role}", *_figures(need))
     total = Need(
@@ -131,7 +145,9 @@ def show_plan(made: Plan, console: Console) -> None:
     console.print(growth)
     known = made.lengths
     origin = f"measured on {known.answers:,} answers in the cassette" if known.answers else "assumed"
-    text = f"Lengths are {origin}: {known.tokens_per_byte:.3f} tokens a byte, {known.completion_tokens:.0f} an answer."
+    if made.repeated:
+        say(f"Where calls fail, retries can add {made.repeated:,} requests at most.", console)
+    text = f"Tokens and dollars are estimates. Lengths are {origin}: {known.tokens_per_byte:.3f} tokens a byte, {known.completion_tokens:.0f} an answer."
     if not total.flat_usd and not total.tokens_usd:
         text += " No price is set: inference.assistant.price.per_request_usd, …per_million_prompt_tokens_usd."
     say(text, console)

@@ -1,7 +1,8 @@
-"""Counts what a run will ask for at most, by phase and role, from its configuration's parts alone.
+"""Upper bounds of the requests of a run, by phase and role, computed from its configuration alone.
 
-Counts are upper bounds that know what the cassette makes free: the same request with the same sample index is made once. A
-dialogue that goes on has one history for every sequence of actions before, so later turns are reused less.
+Every count is the smaller of two bounds. The first follows from the number of turns that can be played. The second follows
+from the cassette: the same request with the same sample index is paid once. A dialogue has one history for every sequence of
+earlier actions, so later turns are reused less. Without a cassette (``off``) only the first bound holds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -19,9 +20,12 @@ from ..envs.interfaces.base import ActionInterface
 from ..envs.policies import constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
-from ..envs.users import most_turns
+from ..envs.users import NoUser, ScriptedUser, most_turns
+from ..inference.cassette import Mode
 from ..inference.endpoint import Endpoint, Price
+from ..inference.errors import ConfigError, near_miss
 from ..inference.lengths import Lengths
+from ..inference.retries import RetryBudget
 from .contestants import KINDS
 from .judging import Referee
 
@@ -41,7 +45,7 @@ class Need:
 
     Attributes:
         phase: ``training``, ``validation`` or ``evaluation``.
-        role: ``assistant``, ``baseline``, ``user`` or ``judge``.
+        role: ``assistant``, ``baseline``, ``user``, ``encoder`` or ``judge``.
         requests: Paid ones.
         prompt_tokens: Of all of them.
         completion_tokens: Likewise.
@@ -58,6 +62,64 @@ class Need:
     tokens_usd: float
 
 
+class TrainingTurns(NamedTuple):
+    """How many turns an agent plays while it learns, at most.
+
+    Attributes:
+        learnt: Turns of finished episodes.
+        unfinished: Turns of episodes that are begun and not used.
+    """
+
+    learnt: int
+    unfinished: int = 0
+
+
+_N_STEPS = {"a2c": 5, "linucb": 16, "maskable_ppo": 2048, "ppo": 2048, "recurrent_ppo": 128, "thompson": 16}
+"""``n_steps`` of the agents where the configuration names none."""
+
+_WHOLE_EPISODES = ("ppo", "linucb", "thompson")
+"""Agents whose rollouts end with an episode; all others step a fixed number of dialogues at once."""
+
+
+def training_turns(agent: Mapping[str, Any], longest: int) -> TrainingTurns:
+    """How many turns a training plays at most if no call fails.
+
+    Agents that play whole episodes keep to `agents.rollouts.most_training_turns`; no rollout of the others begins after
+    ``total_timesteps``.
+
+    Args:
+        agent: The part ``agent`` of the configuration.
+        longest: Turns of the longest dialogue.
+
+    Raises:
+        ConfigError: If there is no such agent, or a number is missing.
+    """
+    name = str(agent.get("name"))
+    if name not in (known := ("dqn", *_N_STEPS)):
+        raise ConfigError(f"there is no agent `{name}`: {near_miss(name, known)}")
+    total, n_envs = (_whole(agent, key) for key in ("total_timesteps", "n_envs"))
+    if name == "dqn":
+        every = agent.get("train_freq", 4)
+        number, unit = every if isinstance(every, list | tuple) else (every, "step")
+        steps = int(number) * (longest if unit == "episode" else 1)
+    else:
+        steps = _whole({"n_steps": _N_STEPS[name], **agent}, "n_steps")
+    rollout = n_envs * steps
+    if name not in _WHOLE_EPISODES:
+        return TrainingTurns(math.ceil(total / rollout) * rollout, n_envs)
+    ahead = int(agent.get("max_ahead_episodes", 0)) * longest
+    if longest > 1:
+        return TrainingTurns(math.ceil(total / rollout) * rollout + max(rollout, longest), ahead)
+    return TrainingTurns(math.ceil(total / rollout) * rollout if name == "ppo" else total, ahead)
+
+
+def _whole(agent: Mapping[str, Any], name: str) -> int:
+    value = agent.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"`agent.{name}` must be a whole number of at least 1, not {value!r}")
+    return value
+
+
 class Planner:
     """Counts for one configuration.
 
@@ -65,42 +127,87 @@ class Planner:
         task: The training task; of evaluations the same with other scenarios.
         endpoints: By role.
         known: Measured lengths, if there are any.
+        mode: The cassette's.
+        workers: Processes that ask at the same time; each may pay for an answer before another has recorded it.
     """
 
-    def __init__(self, task: Task, endpoints: Mapping[str, Endpoint], known: Lengths | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        endpoints: Mapping[str, Endpoint],
+        known: Lengths | None,
+        mode: Mode = "record",
+        workers: int = 1,
+    ) -> None:
         self.task = task
         self.interface = task.interface
         self._assistant = endpoints["assistant"]
         self._judge = endpoints.get("judge", self._assistant)
         self._user = endpoints.get("user", self._assistant)
+        self._encoder = task.encoder.endpoint
         self._user_requests: int = getattr(task.user, "requests_per_turn", 0)
         longest = self._assistant.sampling.max_tokens or 256
         self.lengths = known or Lengths(0, TOKENS_PER_BYTE, float(longest))
         self._branches = branches(self.interface)
         self._before = self.interface.proposals_per_turn  # requests that do not depend on the action
         self._after = self.interface.requests_per_turn - self._before
+        self._copies = math.inf if mode == "off" else workers
+        """How often the same request is paid for at most."""
+        self._exact = isinstance(task.user, ScriptedUser | NoUser)
+        """Whether every dialogue lasts as long as its scenario lets it; others may end earlier."""
 
-    def training(self, turns: int, judge_requests: int, end_requests: int) -> Iterator[Need]:
-        """Rollouts of so many turns, and their judging by so many requests each, and for those that end a dialogue."""
-        scenarios = self.task.scenarios
-        episodes = math.ceil(turns / np.mean([self._turns(scenario) for scenario in scenarios]))
-        draws = episodes if self.task.draws is None else math.ceil(self.task.draws)
-        roots = min(episodes, len(scenarios) * draws)
-        asked, judged, replied = [], [], []
+    @property
+    def longest(self) -> int:
+        """Turns of the longest dialogue of the training."""
+        return max(self._turns(scenario) for scenario in self.task.scenarios)
+
+    def training(self, turns: int, judge_requests: int, end_requests: int, unfinished: int = 0) -> Iterator[Need]:
+        """Rollouts of a number of turns.
+
+        Args:
+            turns: Turns of finished episodes.
+            judge_requests: Requests for judging a turn that does not end its dialogue.
+            end_requests: Requests for judging a turn that does.
+            unfinished: Turns of episodes that are begun and not used.
+        """
+        scenarios, task, branches = self.task.scenarios, self.task, self._branches
+        played = turns + unfinished
+        roots = len(scenarios) * (math.inf if task.draws is None else task.draws) * self._copies
         shares = [*self._reaching(scenarios), 0.0]
+        ends = played // min(self._turns(scenario) for scenario in scenarios) if self._exact else played
+        asked, judged, replied = [], [], []
         for turn, (share, after) in enumerate(pairwise(shares)):
-            played, distinct = episodes * share, roots * share * self._branches**turn
-            per_history = self._before + (self._after * self._branches if self._after else 0)
-            asked.append(min(played * self.interface.requests_per_turn, distinct * per_history))
-            each = (after * judge_requests + (share - after) * end_requests) / share
-            judged.append(min(played, distinct * self._branches) * each)
-            replied.append(min(played, distinct * self._branches) * self._user_requests)
-        if self.interface.two_phase and self.task.reward is not None:  # a truncated dialogue looks one turn ahead
-            cut = np.mean([self._goes_on(scenario) for scenario in scenarios])
-            asked.append(episodes * float(cut) * self._before)
-        yield self._need("training", "assistant", asked, scenarios)
-        yield self._need("training", "user", replied, scenarios)
-        yield self._need("training", "judge", judged, scenarios)
+            states = roots * share * branches**turn
+            asked.append(_times(states, self._before) + _times(states * branches, self._after))
+            replied.append(_times(states * branches, self._user_requests))
+            each = float(max(judge_requests, end_requests))
+            if self._exact:
+                each = (after * judge_requests + (share - after) * end_requests) / share
+            judged.append(_times(states * branches, each))
+        verdicts = played * judge_requests + ends * max(end_requests - judge_requests, 0)
+        asked = _spread(played * self.interface.requests_per_turn, asked, shares[:-1])
+        ahead = self._lookahead(played, roots)
+        yield self._need("training", "assistant", [*asked, ahead], scenarios)
+        yield self._need("training", "user", _spread(played * self._user_requests, replied, shares[:-1]), scenarios)
+        yield self._need("training", "encoder", [self._encoded(played + 2 * ends + unfinished)], scenarios)
+        yield self._need("training", "judge", _spread(verdicts, judged, shares[:-1]), scenarios)
+
+    def _lookahead(self, played: int, roots: float) -> float:
+        """Requests for the turn after the last one of dialogues that `max_turns` truncates."""
+        task = self.task
+        if not self._before or task.reward is None or task.reward.judges_ends:
+            return 0.0
+        cut = float(np.mean([self._goes_on(scenario) for scenario in task.scenarios]))
+        cut_states = _times(roots * self._branches**task.max_turns, cut)
+        return min(played // task.max_turns if cut else 0, cut_states) * self._before
+
+    def _encoded(self, observations: float) -> float:
+        """Requests for the embeddings of observations; which texts share a request depends on what is known already."""
+        if self._encoder is None:
+            return 0.0
+        turns, candidates = 2 * self.task.max_turns + 2, self._before + 1 if self._before else 0
+        requests = sum(self.task.encoder.requests(texts) for texts in (turns, candidates))
+        return observations * requests
 
     def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
         """So many looks at the policy during its training: each may act otherwise than all before."""
@@ -131,14 +238,16 @@ class Planner:
         roots = len(scenarios) * repeats
         asked, replied, shares = [], [], self._reaching(scenarios)
         for turn, share in enumerate(shares):
-            histories = min(players, self._branches**turn)
-            directed = min(players, self._branches ** (turn + 1))
+            histories = min(players, self._copies * self._branches**turn)
+            directed = min(players, self._copies * self._branches ** (turn + 1))
             asked.append(roots * share * (histories * self._before + directed * self._after))
             replied.append(roots * share * (directed + baseline_repeats) * self._user_requests)
         baseline = [roots * share * baseline_repeats for share in shares]
         yield self._need(phase, "assistant", asked, scenarios)
         yield self._need(phase, "baseline", baseline, scenarios)
         yield self._need(phase, "user", replied, scenarios)
+        observed = roots * (players + baseline_repeats) * (sum(shares) + 1)
+        yield self._need(phase, "encoder", [self._encoded(observed)], scenarios)
         judge = referee.judge
         each = getattr(judge, "requests_per_turn", 0)
         scored = roots * (players + baseline_repeats) * each * (sum(shares) if referee.judged == "all" else 1)
@@ -163,6 +272,8 @@ class Planner:
         prompt = sum(count * self._prompt_tokens(scenarios, turn) for turn, count in enumerate(by_turn))
         completion = requests * self.lengths.completion_tokens
         endpoint = self._user if role == "user" else self._assistant
+        if role == "encoder" and self._encoder is not None:
+            endpoint, completion = self._encoder, 0.0
         if role == "judge":
             endpoint = self._judge
             prompt += requests * (JUDGE_PROMPT_TOKENS + self.lengths.completion_tokens)
@@ -189,6 +300,65 @@ class Planner:
         """The share of scenarios that have a turn with this index."""
         turns = np.array([self._turns(scenario) for scenario in scenarios])
         return [float((turns > turn).mean()) for turn in range(int(turns.max()))]
+
+
+def repeated(
+    needs: Sequence[Need], endpoints: Mapping[str, Endpoint], retries: RetryBudget, verdict_retries: int
+) -> int:
+    """How many requests failures can add at most: retries, and dialogues and verdicts that are asked for again.
+
+    Args:
+        needs: What is asked for if nothing fails.
+        endpoints: By role.
+        retries: Of the client.
+        verdict_retries: Further attempts for a verdict that failed.
+    """
+    total = sum(need.requests for need in needs)
+    if not total:
+        return 0
+    attempts = max(verdict_retries, EVALUATION_RETRIES) + 1
+    samples = sum(JUDGE_SAMPLES + attempt for attempt in range(attempts))  # earlier samples may be asked for again
+    verdicts = sum(need.requests for need in needs if need.role == "judge") * (samples - 1)
+    again = sum(need.requests for need in needs if need.phase == "training") * (EPISODE_ATTEMPTS - 1)
+    learnt = REFUSED_PARAMETERS * len({endpoint.identity for endpoint in endpoints.values()})
+    calls = total + verdicts + again + learnt
+    most = max(endpoint.max_retries for endpoint in endpoints.values())
+    return verdicts + again + learnt + min(math.floor(retries.reserve + retries.share * calls), calls * most)
+
+
+EPISODE_ATTEMPTS = 3
+"""How often one dialogue of the training is tried."""
+
+EVALUATION_RETRIES = 1
+"""Further attempts for a verdict of the evaluation's judge."""
+
+JUDGE_SAMPLES = 2
+"""Answers that one attempt for a verdict may take: the second where the first cannot be read."""
+
+REFUSED_PARAMETERS = 10
+"""Requests that one endpoint may refuse because of a parameter, until the client has learnt to leave it out."""
+
+
+def _times(count: float, each: float) -> float:
+    """The product, and 0 also for infinitely many of which each takes nothing."""
+    return count * each if each else 0.0
+
+
+def _spread(total: float, most: Sequence[float], shares: Sequence[float]) -> list[float]:
+    """Divides requests among turns by their index: as many as possible, and of no turn more than there can be.
+
+    Args:
+        total: Of all turns.
+        most: Of each turn.
+        shares: In which proportion the turns are played.
+    """
+    found = [min(total * share / sum(shares), bound) for share, bound in zip(shares, most, strict=True)]
+    left = total - sum(found)
+    for turn in reversed(range(len(found))):
+        more = min(left, most[turn] - found[turn])
+        found[turn] += more
+        left -= more
+    return found
 
 
 def dearest(endpoints: Sequence[Endpoint]) -> Price:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal
 import jinja2
 import msgspec
 import numpy as np
+from markupsafe import Markup, escape
 
 from ..inference.errors import ConfigError, near_miss
 from ..inference.options import read_arguments
@@ -174,7 +176,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "number": number}
+    environment.filters |= {"percent": percent, "number": number, "code": code}
     return environment.from_string((resources.files(__package__) / "report.html.jinja").read_text(encoding="utf-8"))
 
 
@@ -312,6 +314,11 @@ def embedded(value: object) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def code(text: str) -> Markup:
+    """A message as HTML, with what stands in backticks set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def percent(value: float | None) -> str:

@@ -74,6 +74,10 @@ class Encoder(ABC):
             self._cache.popitem(last=False)
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
+    def requests(self, texts: int) -> int:
+        """How many requests the embeddings of so many new texts take."""
+        return 0
+
     @abstractmethod
     async def _encode_new(self, texts: list[str]) -> Vectors:
         """Encodes texts that are not in the cache; at least one, none twice."""
@@ -199,6 +203,10 @@ class EndpointEncoder(Encoder):
         if endpoint.price != Price():
             settings["price"] = asdict(endpoint.price)
         return {"name": self.name, "dim": self.dim, "batch_size": self._batch_size, **settings}
+
+    def requests(self, texts: int) -> int:
+        """One for each batch."""
+        return -(-texts // self._batch_size)
 
     async def _encode_new(self, texts: list[str]) -> Vectors:
         size = self._batch_size

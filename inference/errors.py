@@ -2,6 +2,7 @@
 
     DuologueError                  every error that a user can meet; its text is one line with the cure
     ├── ConfigError                a setting, a name or a file that cannot be used as given
+    │   ├── ArgumentError          an argument that an environment does not know; also a TypeError
     │   ├── ScenarioError          a scenario file with a bad line
     │   └── PluginError            a plugin that cannot be loaded or that clashes with another
     ├── CassetteError              the store of answers cannot be read or written
@@ -39,6 +40,10 @@ class DuologueError(Exception):
 
 class ConfigError(DuologueError):
     """A setting, a name or a file cannot be used as given."""
+
+
+class ArgumentError(ConfigError, TypeError):
+    """An argument that an environment's constructor does not know: libraries that try one look for a TypeError."""
 
 
 class ScenarioError(ConfigError):

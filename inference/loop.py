@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from .errors import ConfigError
 from .foreign import place_in
 from .saying import Console, say
 
@@ -28,6 +30,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = (uvloop or asyncio).new_event_loop()
+        self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="duologue-loop", daemon=True)
@@ -72,8 +75,15 @@ class LoopThread:
         """Starts a coroutine from any thread and returns its future.
 
         Raises:
+            ConfigError: If this process was forked from the one in which the loop runs.
             RuntimeError: If the loop is closed.
         """
+        if os.getpid() != self._pid:
+            coroutine.close()
+            raise ConfigError(
+                "a Duologue client, task or environment was made before a fork and used after it, where its thread is missing: "
+                "build it inside the child process, or start the processes by `spawn` or `forkserver`"
+            )
         if self.loop.is_closed():
             coroutine.close()
             raise RuntimeError("the loop is closed: nothing can run on it any more")

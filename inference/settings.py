@@ -85,6 +85,11 @@ def named(
         return construct(load(registry[name], where), values, where, **extra)
     if custom and ":" in name:
         return construct(load(name, where), values, where, **extra)
+    if ":" in name:
+        raise ConfigError(
+            f"`{where}.name={name}` names code outside Duologue, which is only imported with `trusted=true`: set it if you "
+            "know where this comes from"
+        )
     hint = " or a dotted path `package.module:Class`" if custom else ""
     raise ConfigError(f"`{where}.name={name}` is unknown: {near_miss(name, registry)}{hint}")
 
@@ -166,13 +171,12 @@ def check_template(setting: str, text: str, names: Sequence[str], needed: Sequen
     allowed = " and ".join(filter(None, [", ".join(f"{{{name}}}" for name in names[:-1]), f"{{{names[-1]}}}"]))
     held = set()
     try:
-        for _, name, layout, conversion in Formatter().parse(text):
-            if name is not None:
-                held.add(name)
-                if name not in names or layout or conversion:
-                    raise ValueError(
-                        f"`{{{name}{f'!{conversion}' if conversion else ''}{f':{layout}' if layout else ''}}}`"
-                    )
+        for _, name, spec, conversion in Formatter().parse(text):
+            if name is not None and (name not in names or spec or conversion):
+                raise ValueError(
+                    f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}} is another"
+                )
+            held.add(name)
     except ValueError as error:
         raise ValueError(
             f"`{setting}` may only hold {allowed}: {error}; a brace that is meant as one is written twice"

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
+from ..inference.errors import ConfigError
 from .verdict import Failure, Preference, Turn, Verdict
 
 
@@ -67,5 +68,17 @@ class JudgeContext:
     repeat: int = 0
 
     def endpoint(self, role: str) -> Endpoint:
-        """The endpoint of a role; the assistant's where the role has none of its own."""
-        return self.endpoints.get(role) or self.endpoints["assistant"]
+        """The endpoint of a role; the assistant's where the role has none of its own.
+
+        Raises:
+            ConfigError: If that would make the model on this machine a judge: it is too small, so it must be named.
+        """
+        own, assistant = self.endpoints.get(role), self.endpoints["assistant"]
+        if own is None and role == "judge" and assistant.embedded:
+            raise ConfigError(
+                "this judge asks a model, and `inference.judge` names none: set `inference.judge={base_url: "
+                "https://host/v1, model: NAME}`, or `inference=openai inference.assistant.model=NAME`. The model on this "
+                f"machine is too small to judge; to ask it all the same, name it: `inference.judge={{base_url: "
+                f"{assistant.base_url}, model: {assistant.model}}}`"
+            )
+        return own or assistant

@@ -39,6 +39,10 @@ class Decision:
     observation: Observation
 
 
+_SEEDS = 2**31
+"""Servers keep seeds in 32 or 64 bits with a sign."""
+
+
 class Alias:
     """A policy with its frozen model. It keeps no state: a request's messages are all that it goes by.
 
@@ -140,7 +144,7 @@ class Alias:
                 name = "max_completion_tokens" if "max_completion_tokens" in own else "max_tokens"
                 body[name] = min(asked, request.sampling["max_tokens"])
             if own.get("seed") is not None:
-                body["seed"] = own["seed"] + index
+                body["seed"] = _own_seed(own["seed"], self.interface.requests_per_turn * _choices(fields), index)
             if request.logprobs:
                 body["logprobs"] = True
                 if request.top_logprobs:
@@ -148,3 +152,18 @@ class Alias:
             messages = [given.get(id(message), message) for message in request.messages]
             made.append({"model": endpoint.model, "messages": messages, **body})
         return made
+
+
+def _choices(fields: Mapping[str, Any]) -> int:
+    """How many answers a request wants."""
+    n = fields.get("n")
+    return n if isinstance(n, int) and n > 1 else 1
+
+
+def _own_seed(seed: int, stride: int, index: int) -> int:
+    """The seed of one of a request's upstream calls.
+
+    Clients that want another answer count their seed up by one: each seed owns ``stride`` of them, so that neighbours
+    share no candidate. A negative seed asks many servers for chance and stays negative.
+    """
+    return seed if seed < 0 else seed * stride % _SEEDS + index

@@ -7,8 +7,9 @@ asks for, or a text that depends only on the request, so that runs can be compar
 import asyncio
 import hashlib
 import json
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,36 @@ def shipped(command: str, url: str, folder: Path, *overrides: str) -> dict[str, 
 def configured(server, tmp_path) -> Callable[..., dict[str, Any]]:
     """The shipped configuration of a command, shrunk, for this test's server: `configured("run", "seed=1")`."""
     return lambda command, *overrides: shipped(command, server.url, tmp_path, *overrides)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Lists what did not run, and why, in the last lines of the run."""
+    skipped = _skipped(terminalreporter)
+    if skipped:
+        terminalreporter.section("tests that did not run")
+        for reason, where in sorted(skipped.items()):
+            terminalreporter.write_line(f"{len(where)} skipped: {reason} ({', '.join(sorted({*where}))})")
+        for reason in _promised(skipped):
+            terminalreporter.write_line(f"FAILED: `DUOLOGUE_CI_SETS_UP` promises what was missing: {reason}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails a run in which a test was skipped for want of what CI says that it sets up."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # none in the processes of pytest-xdist
+    if reporter is not None and session.exitstatus == pytest.ExitCode.OK and _promised(_skipped(reporter)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _skipped(reporter: Any) -> dict[str, list[str]]:
+    """The reason of every skip, and the files in which it occurred."""
+    found: dict[str, list[str]] = {}
+    for report in reporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        found.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid.partition("::")[0])
+    return found
+
+
+def _promised(skipped: Iterable[str]) -> list[str]:
+    """The reasons that name a program of ``DUOLOGUE_CI_SETS_UP``, a list of words."""
+    words = os.environ.get("DUOLOGUE_CI_SETS_UP", "").lower().split()
+    return sorted(reason for reason in skipped if any(word in reason.lower() for word in words))

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from duologue.cli import main
 from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION, usage
 from duologue.envs import GAMES
+from duologue.plugins import plugins
+from duologue.plugins.publish import publish
 
 NO_MODELS = ("encoder=hashing", "~judges.reference", "judge@evaluation.judge=rules")
 """Parts that load no model."""
@@ -66,6 +70,17 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "wrong type of value": Fault(("train", "judges.length.low=few"), ("judges.length.low=few", "'few'", "Integer")),
     "value that is no override": Fault(("train", "a b"), ("`a b`", "name=value")),
+    "interface of nothing": Fault(
+        ("train", "interface=null"), ("`interface` must hold settings by name, not null", "choose one of", "select")
+    ),
+    "judges in a list": Fault(
+        ("train", "judges=[length]"), ("`judges` must hold settings by name, not [length]", "+judge@judges.NAME=JUDGE")
+    ),
+    "endpoint of nothing": Fault(("run", "inference=null"), ("`inference` must hold settings by name, not null",)),
+    "judge without a model": Fault(
+        ("compare", "prompts=assistant", "judge=pairwise", "+contestants={a: {policy: random}, b: {policy: random}}"),
+        ("`inference.judge` names none",),
+    ),
     "missing value": Fault(("train", "inference=openai"), ("`inference.assistant.model` is missing",)),
     "malformed address": Fault(
         ("evaluate", "inference.assistant.base_url=api.example", *NO_MODELS),
@@ -240,6 +255,63 @@ def test_the_help_needs_no_heavy_import(tmp_path):
     }
     assert "duologue.cli" in imported
     assert not imported & {"torch", "hydra", "openai", "gymnasium", "numpy", "rich"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_a_line_for_each_everyday_setting(name, capsys):
+    """Each stands under its full name with its default, which is that of the configuration."""
+    main([name, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"usage: duologue {name} [name=value …]"
+    assert COMMANDS[name].example in "\n".join(lines)
+    with initialize_config_module("duologue.conf", version_base="1.3"):
+        publish(plugins())
+        config = compose(name)
+    shown = [line.split() for line in lines if re.match(r"  [a-z_]+(\.[a-z_]+)*=\S", line)]
+    settings = [words for words in shown if not words[0].startswith(("judge=", "judge@"))]
+    assert settings or name == "doctor"
+    for word, *words in settings:
+        setting = word.partition("=")[0]
+        assert words, f"{setting} has no words"
+        if "." in setting:
+            assert OmegaConf.select(config, setting.rpartition(".")[0]) is not None, setting
+
+
+def test_the_help_of_a_command_composes_nothing(tmp_path):
+    done = run(tmp_path, "run", "env=bargain", "--help", python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "agent.total_timesteps=6144" in done.stdout
+    assert not imported & {"torch", "hydra", "openai", "gymnasium", "numpy", "rich"}
+
+
+@pytest.fixture(scope="module")
+def core_alone(tmp_path_factory) -> Path:
+    """A folder that stands before all installed packages and hides those of the extras."""
+    folder = tmp_path_factory.mktemp("core")
+    for name in ("torch", "stable_baselines3", "starlette", "uvicorn", "wordllama", "transformers"):
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('no such module', name={name!r})\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "train", "bench", "pairs", "evaluate", "serve", "chat"])
+def test_without_the_extras_a_command_says_what_to_install(name, core_alone, tmp_path):
+    done = subprocess.run(
+        command(name, *(() if name in ("serve", "chat") else NO_MODELS)),
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(core_alone)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"duologue: this needs the package `[\w-]+`: run `pip install 'duologue\[(train|serve)\]'`", line)
+
+
+def test_a_missing_key_is_said_before_anything_heavy_is_imported(tmp_path):
+    done = run(tmp_path, *FAULTS["missing key"].arguments, python=("-X", "importtime"))
+    assert "no API key for https://api.example.invalid/v1" in done.stderr
+    assert not re.search(r"\| +(torch|stable_baselines3|openai)$", done.stderr, re.MULTILINE)
 
 
 SCENARIOS = "".join(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..scenarios import GAMES
-from .drawing import generate, make_game
+from .drawing import game_of, generate, make_game, parts_of, with_directives
 from .game import Game
 from .scripted import scripted_answer
 
-__all__ = ["GAMES", "Game", "generate", "make_game", "scripted_answer"]
+__all__ = ["GAMES", "Game", "game_of", "generate", "make_game", "parts_of", "scripted_answer", "with_directives"]

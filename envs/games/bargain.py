@@ -130,4 +130,4 @@ def _answer(messages: Sequence[Message], move: int) -> str:
     return f"I can offer ${max(1, round(offer))}."
 
 
-GAME = Game(_scenario, _reply, _answer, DIRECTIVES)
+GAME = Game(_scenario, _reply, _answer, DIRECTIVES, {"outcome": {"name": "bargain", "when": "end"}})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
+from typing import Any
 
 from ...inference.errors import ConfigError, near_miss
 from ..scenarios import GAMES, SPLITS, Scenario, Split
@@ -13,6 +15,9 @@ from .game import Game
 
 COUNT = 256
 """Scenarios of a split where no number is asked for."""
+
+DIRECTED = ("strategy", "strategy_decode")
+"""Interfaces whose actions are directives."""
 
 _SHARES = {"train": range(8), "validation": range(8, 9), "test": range(9, 10)}  # of ten, by a digest of the content
 _MOST_REPEATS = 10_000  # draws in a row that give nothing new
@@ -28,6 +33,47 @@ def make_game(name: str) -> Game:
         raise ConfigError(f"there is no game `{name}`: {near_miss(name, GAMES)}")
     game: Game = import_module(f".{name}", __package__).GAME
     return game
+
+
+def game_of(source: object, user: object = None) -> str | None:
+    """The game that is played.
+
+    Args:
+        source: Of the scenarios: ``bargain`` or ``bargain:7`` draw those of a game.
+        user: Settings of the user, who may follow the rules of a game on scenarios of any source.
+
+    Returns:
+        A key of `GAMES`; None where neither names one.
+    """
+    rules = user.get("game") if isinstance(user, Mapping) and user.get("name") == "rule" else None
+    return next((name for name in (str(source).partition(":")[0], rules) if name in GAMES), None)
+
+
+def parts_of(name: str) -> dict[str, Any]:
+    """The parts of a task that is a game: arguments of `Task.build`.
+
+    Raises:
+        ConfigError: If there is no such game.
+    """
+    game = make_game(name)
+    return {
+        "scenarios": name,
+        "user": {"name": "rule", "game": name},
+        "interface": with_directives("strategy", name),
+        "judges": game.judges,
+        "encoder": "hashing",
+        "system": "",  # the scenarios bring their own
+        "max_turns": game.max_turns,
+    }
+
+
+def with_directives(interface: Mapping[str, Any] | str, game: str | None) -> Mapping[str, Any] | str:
+    """An interface's settings with the directives of a game, where it takes directives and names none."""
+    settings = {"name": interface} if isinstance(interface, str) else interface
+    if game is None or not isinstance(settings, Mapping) or settings.get("name") not in DIRECTED:
+        return interface
+    own = settings.get("directives")
+    return {**settings, "directives": list(make_game(game).directives if own is None else own)}
 
 
 @lru_cache(maxsize=32)

@@ -69,4 +69,4 @@ def _answer(messages: Sequence[Message], move: int) -> str:
     return _ANSWERS[move]
 
 
-GAME = Game(_scenario, _reply, _answer, DIRECTIVES)
+GAME = Game(_scenario, _reply, _answer, DIRECTIVES, {"outcome": {"name": "form", "when": "turn"}}, max_turns=1)

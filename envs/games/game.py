@@ -23,9 +23,17 @@ class Game:
             the number of the directive.
         directives: What the assistant can be told to do, one per action of the interface `strategy`; the first is
             empty.
+        judges: Key to settings of the judges that read the outcome off the dialogue.
+        max_turns: Assistant turns after which a dialogue is over.
     """
 
     scenario: Callable[[random.Random, str, Split], Scenario]
     reply: Callable[[Mapping[str, Any], Sequence[Message]], str | None]
     answer: Callable[[Sequence[Message], int], str]
     directives: tuple[str, ...]
+    judges: Mapping[str, Any]
+    max_turns: int = 8
+
+    def facts(self) -> frozenset[str]:
+        """The names of the hidden facts that every scenario of the game has."""
+        return frozenset(self.scenario(random.Random(0), "", "train").hidden)

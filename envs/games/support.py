@@ -138,4 +138,4 @@ def _answer(messages: Sequence[Message], move: int) -> str:
     }[move]
 
 
-GAME = Game(_scenario, _reply, _answer, DIRECTIVES)
+GAME = Game(_scenario, _reply, _answer, DIRECTIVES, {"outcome": {"name": "support", "when": "end"}})

@@ -184,4 +184,4 @@ def _facts(system: str) -> tuple[list[str], str]:
     return facts, answer.split(".")[0]
 
 
-GAME = Game(_scenario, _reply, _answer, DIRECTIVES)
+GAME = Game(_scenario, _reply, _answer, DIRECTIVES, {"outcome": {"name": "tutoring", "when": "end"}})

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from ...inference.completion import Completion, Message
 from ...inference.encoders import Encoder
 from ...inference.endpoint import Endpoint
+from ...inference.errors import ConfigError
 from ..state import DialogueState
 
 Features = dict[str, npt.NDArray[np.float32]]
@@ -90,6 +91,23 @@ class ActionInterface(ABC):
     def mask(self, observation: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
         """Which actions make sense in what is seen, one entry for each choice of each part of an action; None for all."""
         return None
+
+    def check(self, action: Any) -> None:
+        """Refuses an action outside the space.
+
+        Raises:
+            ConfigError: If it is none of the space's.
+        """
+        space = self.action_space
+        sizes = space.n if isinstance(space, spaces.Discrete) else getattr(space, "nvec", None)
+        if sizes is None:
+            fits = bool(space.contains(action))
+        else:
+            given, start = np.asarray(action), getattr(space, "start", 0)
+            whole = given.dtype.kind in "iu" and given.shape == np.shape(sizes)
+            fits = whole and bool(np.all((given >= start) & (given < start + sizes)))
+        if not fits:
+            raise ConfigError(f"the action {action!r:.80} is not in the action space, {space}")
 
     def propose(self, state: DialogueState) -> Sequence[Request]:
         """Requests whose answers become ``state.proposals`` before the policy sees the state."""

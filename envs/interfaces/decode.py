@@ -80,7 +80,7 @@ class StrategyDecode(ActionInterface):
     """A directive, as in `strategy`, and a choice from each grid, as in `decode`.
 
     Args:
-        directives: One text per value of the action's first part; the first should be empty.
+        directives: One text per value of the action's first part; the first should be empty. `DIRECTIVES` if None.
         temperatures: At least 0.
         top_ps: In (0, 1].
         max_tokens: At least 1.
@@ -90,13 +90,13 @@ class StrategyDecode(ActionInterface):
 
     def __init__(
         self,
-        directives: Sequence[str] = DIRECTIVES,
+        directives: Sequence[str] | None = None,
         temperatures: Sequence[float] = TEMPERATURES,
         top_ps: Sequence[float] = TOP_PS,
         max_tokens: Sequence[int] = MAX_TOKENS,
     ) -> None:
         self._decode = Decode(temperatures, top_ps, max_tokens)
-        self.directives = tuple(directives)
+        self.directives = DIRECTIVES if directives is None else tuple(directives)
         if len(self.directives) < 2:
             raise ValueError(f"`directives` must hold at least 2 texts, not {len(self.directives)}: else take `decode`")
         self.requests_per_turn = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...inference.errors import ConfigError
 from ...inference.settings import named
 from .base import ActionInterface
 
@@ -30,5 +31,17 @@ def make_interface(settings: Mapping[str, Any] | str, *, custom: bool = True) ->
     Raises:
         ConfigError: If the name is unknown or an argument is refused.
     """
-    interface: ActionInterface = named(INTERFACES, settings, "interface", custom=custom)
+    if not settings:
+        raise ConfigError(f"`interface` is empty: choose one of {', '.join(sorted(INTERFACES))}")
+    name = settings if isinstance(settings, str) else str(settings.get("name"))
+    try:
+        interface = named(INTERFACES, settings, "interface", custom=custom)
+    except ConfigError as error:
+        if name in INTERFACES or ":" not in name or "is not a setting" not in str(error):
+            raise
+        raise ConfigError(
+            f"{error}. Leave the default interface's settings out by `interface=own interface.name={name}`"
+        ) from error
+    if not isinstance(interface, ActionInterface):
+        raise ConfigError(f"`interface.name={name}` is no `ActionInterface`: derive the class from it")
     return interface

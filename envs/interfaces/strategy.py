@@ -28,13 +28,13 @@ class Strategy(ActionInterface):
     """Adds a directive to the system prompt of one request; it never enters the dialogue itself.
 
     Args:
-        directives: One text per action; the first should be empty, which leaves the model alone.
+        directives: One text per action; the first should be empty, which leaves the model alone. `DIRECTIVES` if None.
     """
 
     name: ClassVar[str] = "strategy"
 
-    def __init__(self, directives: Sequence[str] = DIRECTIVES) -> None:
-        self.directives = tuple(directives)
+    def __init__(self, directives: Sequence[str] | None = None) -> None:
+        self.directives = DIRECTIVES if directives is None else tuple(directives)
         if len(self.directives) < 2:
             raise ValueError(f"`directives` must hold at least 2 texts, not {len(self.directives)}")
         self.requests_per_turn = 1

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from gymnasium import spaces
 
 from ...inference.completion import Completion
+from ...inference.errors import ConfigError
 from ..state import DialogueState
 from .base import ActionInterface, Request
 
@@ -61,23 +62,22 @@ class Text(ActionInterface):
         """Name and ``max_length``."""
         return {"name": self.name, "max_length": self.action_space.max_length}
 
+    def check(self, action: Any) -> None:
+        """Refuses what is no text, or too long."""
+        text = action.text if isinstance(action, Completion) else action
+        if not self.action_space.contains(text):
+            kind = f"{len(text):,} characters" if isinstance(text, str) else repr(text)
+            raise ConfigError(
+                f"an action of `text` must be a text of at most {self.action_space.max_length:,} characters, not {kind}"
+            )
+
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
         """Nothing: the turn is written already."""
         return ()
 
     def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
-        """The action.
-
-        Raises:
-            ValueError: If it is no text, or too long.
-        """
-        written = action if isinstance(action, Completion) else Completion(action)
-        if not self.action_space.contains(written.text):
-            kind = f"{len(written.text):,} characters" if isinstance(written.text, str) else repr(written.text)
-            raise ValueError(
-                f"an action of `text` must be a text of at most {self.action_space.max_length:,} characters, not {kind}"
-            )
-        return written
+        """The action."""
+        return action if isinstance(action, Completion) else Completion(action)
 
     def describe(self, action: Any) -> str:
         """``written``."""

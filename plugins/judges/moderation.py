@@ -14,7 +14,7 @@ from ..verdict import Failure, Score, Turn, Verdict
 
 
 class _Result(msgspec.Struct):
-    category_scores: dict[str, float]
+    category_scores: dict[str, float | None]
 
 
 class _Body(msgspec.Struct):
@@ -55,12 +55,15 @@ class ModerationJudge:
             body, cost = await self._client.post(self._endpoint, "/moderations", fields, _DECODER.decode, role="judge")
         except CallFailed as error:
             return Failure(str(error))
-        scores = body.results[0].category_scores if body.results else {}
+        given = body.results[0].category_scores if body.results else {}
+        scores = {name: score for name, score in given.items() if score is not None}
         if missing := [name for name in self._categories if name not in scores]:
             return Failure(f"the endpoint scores no category `{missing[0]}`, only {', '.join(sorted(scores))}")
         counted = {name: scores[name] for name in self._categories or scores}
         if not counted:
             return Failure("the endpoint gave no category scores")
+        if off := [score for score in counted.values() if not 0 <= score <= 1]:
+            return Failure(f"the endpoint gave the category score {off[0]:g}, which is not from 0 to 1")
         return Score(1 - max(counted.values()), counted, cost_usd=cost)
 
     async def aclose(self) -> None:

@@ -99,15 +99,15 @@ class _Tracked:
         self._tracker: Tracker | None = None
         known = _read(self._notes)
         self._sent, self._known = int(known.get("rows", 0)), known.get("id")
-        self._courier.hand(partial(self._begin, name, settings))
+        self._courier.hand(partial(self._begin, name, settings, self._sent))
 
-    def _begin(self, name: str, settings: Mapping[str, Any]) -> None:
+    def _begin(self, name: str, settings: Mapping[str, Any], sent: int) -> None:
         if name not in TRACKERS:
             raise ConfigError(f"there is no tracker `{name}`: {near_miss(name, TRACKERS)}")
         make: Callable[..., Tracker] = load(TRACKERS[name], f"tracker.{name}")
         self._tracker = construct(make, settings or {}, f"tracker.{name}")
         self._known = self._tracker.begin(self._run, "/".join(self._run.folder.resolve().parts[-2:]), self._known)
-        self._note(self._sent)
+        self._note(sent)  # of earlier parts of the run: what was handed over since is still to be delivered
 
     def _note(self, sent: int) -> None:
         if self._run.folder.exists():  # gone if the run's configuration was refused

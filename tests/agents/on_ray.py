@@ -1,6 +1,6 @@
 """A command on a Ray of so many cores; run by test_ray_rollouts.py.
 
-    python tests/agents/on_ray.py CONFIG.json FOLDER CORES (train | run)
+    python tests/agents/on_ray.py CONFIG.json FOLDER CORES (train | run | evaluate)
 
 An error of Duologue ends it with status 2 and the error on stderr, as the command line does.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 import ray
 
 from duologue.agents.train import train
-from duologue.evaluation.evaluate import train_and_evaluate
+from duologue.evaluation.evaluate import evaluate, train_and_evaluate
 from duologue.inference import DuologueError
 
 
 def main(config, folder, cores, command):
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        {"train": train, "run": train_and_evaluate}[command](config, folder)
+        {"train": train, "run": train_and_evaluate, "evaluate": evaluate}[command](config, folder)
     except DuologueError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     finally:

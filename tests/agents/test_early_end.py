@@ -70,9 +70,9 @@ def test_the_episodes_of_a_stopped_rollout_are_played_again_for_nothing(make_tas
 
 
 def test_an_agent_that_was_stopped_goes_on_as_if_the_rollout_had_not_begun(make_task):
-    stopped = DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task()), **OPTIONS)
-    stopped.learn(1000, callback=StopAt(28))  # in the second rollout: the first has 24 turns
-    undisturbed = DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task()), **OPTIONS)
+    stopped = DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task(max_turns=1)), **OPTIONS)
+    stopped.learn(1000, callback=StopAt(28))  # in the second rollout: the first has 16 turns
+    undisturbed = DialoguePPO(CandidatePolicy, DialogueVecEnv(4, make_task(max_turns=1)), **OPTIONS)
     undisturbed.learn(16)
     assert th.equal(parameters(stopped), parameters(undisturbed))
     for agent in (stopped, undisturbed):
@@ -81,19 +81,18 @@ def test_an_agent_that_was_stopped_goes_on_as_if_the_rollout_had_not_begun(make_
     assert th.equal(parameters(stopped), parameters(undisturbed))
 
 
-def test_an_error_cancels_what_is_under_way_and_the_collector_stays_usable(make_task, server, scenarios):
+def test_an_error_waits_for_what_is_under_way_and_the_collector_stays_usable(make_task, server, scenarios):
     bad = scenarios[3].user[0]
-    server.delay_s = lambda body: 0.0 if body["messages"][-1]["content"] == bad else 5.0
+    server.delay_s = lambda body: 0.0 if body["messages"][-1]["content"] == bad else 1.0
     server.answer = lambda body: (
         (401, {"error": {"message": "bad key"}}) if body["messages"][-1]["content"] == bad else "Fine."
     )
     task = make_task(interface="plain", scenarios=scenarios[:6])
     collector = Collector(task, slots=6, seed=0)
-    start = time.monotonic()
     with pytest.raises(EndpointRefused, match="bad key"):
         collector.collect(6, lambda o, n: ([0] * len(o), [0.0] * len(o)))
-    assert time.monotonic() - start < 4  # nobody waited for the others
     assert under_way(task) == 0
+    assert len(task.client.cassette) == len(server.requests) - 1  # every answer that was paid for was kept
     server.delay_s, server.answer = (lambda body: 0.0), (lambda body: "Fine.")
     played, _ = collector.collect(6, lambda o, n: ([0] * len(o), [0.0] * len(o)))
     assert [p.episode.number for p in played] == list(range(6))

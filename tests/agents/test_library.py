@@ -8,8 +8,11 @@ import pytest
 from duologue.agents import load_bundle
 from duologue.agents.library import LIBRARY, LibraryAgent
 from duologue.agents.policies import TorchPolicy
-from duologue.agents.train import train
+from duologue.agents.train import train, warn_of_one_rollout
 from duologue.envs import DialogueEnv
+from duologue.evaluation.bench import bench
+from duologue.evaluation.evaluate import train_and_evaluate
+from duologue.evaluation.plan import plan
 from duologue.inference import ConfigError, EndpointRefused
 
 SMALL = {"total_timesteps": 24, "n_envs": 4}
@@ -110,3 +113,30 @@ def test_an_api_that_lacks_what_the_interface_requires_is_asked_once(server, con
     with pytest.raises(EndpointRefused, match="interface.logprobs=false"):
         train(config, tmp_path / "run")
     assert len(server.requests) == 1
+
+
+def test_without_a_bundle_the_curve_is_kept_and_what_needs_one_is_refused_before_it_is_paid(
+    configured, server, tmp_path, capsys
+):
+    agent = {"name": "recurrent_ppo", "total_timesteps": 8, "n_envs": 2, "n_steps": 2, "batch_size": 2}
+    for command in (train_and_evaluate, bench):
+        name = {"train_and_evaluate": "run", "bench": "bench"}[command.__name__]
+        with pytest.raises(ConfigError, match="`agent=recurrent_ppo` leaves no bundle"):
+            command(configured("run") | {"interface": {"name": "strategy"}, "agent": agent}, tmp_path / name)
+    assert server.requests == []
+    train(configured("train") | {"interface": {"name": "strategy"}, "agent": agent}, tmp_path / "train")
+    summary = json.loads((tmp_path / "train" / "summary.json").read_text())
+    assert (summary["status"], "bundle" in summary) == ("done", False)
+    assert (tmp_path / "train" / "progress.csv").exists()
+    assert "there is no bundle" in capsys.readouterr().out
+
+
+def test_an_agent_without_rollouts_is_planned(configured, server, tmp_path):
+    agent = {"name": "dqn", **SMALL, **AGENTS["dqn"]}
+    assert plan(configured("plan") | {"interface": {"name": "strategy"}, "agent": agent}, tmp_path)["requests"] > 0
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(3, True), (8, True), (9, False)])
+def test_a_training_of_one_rollout_says_what_its_figures_cannot_show(configured, capsys, steps, warned):
+    warn_of_one_rollout(configured("train"), steps)
+    assert ("one rollout of about 8 turns" in capsys.readouterr().out) is warned

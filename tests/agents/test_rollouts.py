@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from duologue.agents import Collector
+from duologue.agents.rollouts import episodes_to_play, expected_turns, most_training_turns, next_expected
 from duologue.inference import EndpointRefused, TooManyFailures
 
 
@@ -121,3 +122,29 @@ def test_a_failed_judge_is_never_a_reward(make_task):
     assert failures == {"flaky": 6}
     assert {t.reward for p in played for t in p.transitions} == {1.0}
     assert "one-3" not in [p.episode.scenario.id for p in played]
+
+
+def test_rollouts_have_about_the_turns_that_they_should_and_the_training_never_more_than_its_bound(
+    make_task, scenarios
+):
+    """Dialogues that may last eight turns and end after three by the user's choice."""
+
+    class Leaves:
+        immediate = True
+
+        async def reply(self, scenario, state):
+            return None if state.turn == 3 else "Go on."
+
+    task = make_task(interface="plain", scenarios=scenarios, user=Leaves(), max_turns=8)
+    assert (expected_turns(task), most_training_turns(task, 96, 48)) == (8, 144)
+    collector, turns, mean = Collector(task, slots=4, seed=0), [], 0.0
+    while sum(turns) < 96:
+        number = episodes_to_play(task, 48, mean or expected_turns(task), 144 - sum(turns))
+        played, _ = collector.collect(number, lambda o, n: ([0] * len(o), [0.0] * len(o)))
+        turns.append(sum(len(episode.transitions) for episode in played))
+        mean = next_expected(mean, turns[-1], len(played), first=not mean)
+    assert turns == [18, 45, 30, 18]  # 6 of 8 turns at most, 15 = 144 - 18 over 8, and so on
+    assert sum(turns) <= 144
+    single = make_task(interface="plain", scenarios=scenarios[:6])
+    assert most_training_turns(single, 96, 48) == 96
+    assert episodes_to_play(single, 48, expected_turns(single), 48) == 48

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from stable_baselines3.common.env_util import make_vec_env
 
-from duologue.envs import DialogueEnv
+from duologue.envs import DialogueEnv, DialogueVectorEnv
 from duologue.envs.interfaces.select import FEATURES
 from duologue.envs.observation import SCALARS
 from duologue.envs.task import DEFAULT_JUDGES
@@ -202,9 +204,92 @@ def test_an_epoch_plays_every_scenario_once_and_the_next_one_too(make_task, scen
     assert names[:8] != names[8:]
 
 
-def test_a_new_environment_starts_like_seed_0(make_task):
+def test_environments_without_a_seed_play_the_scenarios_in_orders_of_their_own(make_task):
     task = make_task(interface="plain")
-    assert DialogueEnv(task).reset()[1] == DialogueEnv(task).reset(seed=0)[1]
+
+    def order(env):
+        return tuple(env.reset()[1]["scenario"] for _ in range(8))
+
+    assert len({order(DialogueEnv(task)) for _ in range(4)}) > 1
+    vectors = [DialogueVectorEnv(8, task) for _ in range(4)]
+    assert len({tuple(env.reset()[1]["scenario"]) for env in vectors}) > 1
+    again = [DialogueEnv(task) for _ in range(2)]
+    first = [env.reset(seed=3)[1]["scenario"] for env in again]
+    assert first[0] == first[1]
+    assert order(again[0]) == order(again[1])  # the seed of the first reset goes on
+
+
+@pytest.mark.parametrize(
+    ("interface", "bad"), [("strategy", [-1, 99, 1.7, True, [0]]), ("decode", [0, [0, 0, 99], [0.0, 1.0, 0.0]])]
+)
+def test_an_action_outside_the_space_is_refused_before_anything_changes(make_task, server, interface, bad):
+    env = DialogueEnv(make_task(interface=interface))
+    env.reset(seed=0)
+    for action in bad:
+        with pytest.raises(ConfigError, match=r"is not in the action space, (Multi)?Discrete"):
+            env.step(action)
+    assert server.requests == []
+    good = env.action_space.sample()
+    assert env.step(good)[4]["turn"] == 1
+    copies = DialogueVectorEnv(2, env.task)
+    copies.reset(seed=0)
+    asked = len(server.requests)
+    with pytest.raises(ConfigError, match="is not in the action space"):
+        copies.step([good, bad[1]])
+    with pytest.raises(ConfigError, match="3 actions were given for 2 environments"):
+        copies.task.client.run(copies.advance([good] * 3, np.zeros(2, bool)))
+    assert len(server.requests) == asked
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*initialised with render_mode='rgb_array'"
+)  # Gymnasium's, of what the library tries first
+def test_stable_baselines3_makes_it_by_its_id(endpoint, client):
+    parts = {"endpoints": {"assistant": endpoint.to_settings()}, "client": client, "encoder": "hashing", "judges": {}}
+    env = make_vec_env(ID, n_envs=2, env_kwargs=parts | {"interface": "plain"})
+    assert env.reset()["message"].shape[0] == 2
+    for unknown in ({"frameskip": 4}, {"render_mode": "rgb_array"}):
+        with pytest.raises(TypeError):
+            DialogueEnv(**parts, **unknown)
+
+
+def test_endpoints_may_be_given_by_their_values(server, client):
+    values = {"base_url": server.url, "model": "fake"}
+    env = gym.make(ID, endpoints={"assistant": values}, client=client, encoder="hashing", judges={}, interface="plain")
+    env.reset(seed=0)
+    assert env.step(0)[4]["reply"]
+    with pytest.raises(ConfigError, match="`endpoints.assistant` must be an `Endpoint` or a mapping"):
+        gym.make(ID, endpoints={"assistant": server.url})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_task_made_before_a_fork_names_the_fork_in_the_child(make_task, tmp_path):
+    env, said = DialogueEnv(make_task(interface="plain")), tmp_path / "said"
+    child = os.fork()
+    if child == 0:
+        try:
+            env.reset(seed=0)
+        except ConfigError as error:
+            said.write_text(str(error))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert "was made before a fork" in said.read_text()
+    assert env.reset(seed=0)[1]["scenario"]
+
+
+def test_a_limit_of_steps_cuts_alike_alone_and_in_copies(make_task, scenarios):
+    """A judge that waits for the end: a time limit is none, for `gymnasium.make` and for the vector environment."""
+    task = make_task(
+        interface="plain", scenarios=scenarios[6:], judges={"length": {"name": "length", "when": "end"}}, max_turns=8
+    )
+    alone = gym.make(ID, task=task, max_episode_steps=2)
+    copies = gym.make_vec(ID, 1, vectorization_mode="vector_entry_point", task=task, max_episode_steps=2)
+    alone.reset(seed=0)
+    copies.reset(seed=0)
+    for turn in (1, 2):
+        one, many = alone.step(0)[1:4], copies.step(np.zeros(1, int))[1:4]
+        assert one == tuple(values[0] for values in many) == (0.0, False, turn == 2)
 
 
 def test_a_scenario_can_be_asked_for_by_name(make_task):

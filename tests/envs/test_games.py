@@ -2,22 +2,28 @@
 
 import asyncio
 import random
-from pathlib import Path
+import re
 
+import gymnasium
 import pytest
-import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
-from duologue.envs.games import GAMES, generate, make_game, scripted_answer
+from duologue.agents.train import build_task
+from duologue.envs import Task
+from duologue.envs.games import GAMES, game_of, generate, make_game, scripted_answer, with_directives
 from duologue.envs.interfaces.strategy import directed
 from duologue.envs.scenarios import SPLITS, load_scenarios
+from duologue.inference import InferenceClient
 from duologue.inference.errors import ConfigError
+from duologue.plugins import plugins
 from duologue.plugins.judges.bargain import BargainJudge
 from duologue.plugins.judges.form import FormJudge
 from duologue.plugins.judges.support import SupportJudge
 from duologue.plugins.judges.tutoring import TutoringJudge
+from duologue.plugins.publish import publish
 from duologue.plugins.verdict import Abstain, Failure, Turn
 
-CONF = Path(__file__).parents[2] / "conf"
 JUDGES = {"bargain": BargainJudge, "forms": FormJudge, "support": SupportJudge, "tutoring": TutoringJudge}
 
 
@@ -86,9 +92,68 @@ def test_the_answer_of_the_user_depends_on_nothing_but_the_dialogue(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_the_experiment_directs_with_the_directives_of_the_game(name):
-    experiment = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
-    assert tuple(experiment["interface"]["directives"]) == make_game(name).directives
+def test_the_experiment_is_the_game_as_it_is_defined(name, tmp_path):
+    """Its user, directives, judges and number of turns, by the configuration and by name alone; also on other scenarios."""
+    game = make_game(name)
+    publish(plugins())
+    with initialize_config_module("duologue.conf", version_base="1.3"):
+        overrides = [f"experiment={name}", "inference=rules", f"inference.cassette.path={tmp_path / 'c.sqlite'}"]
+        composed = OmegaConf.to_container(compose("run", overrides), resolve=True)
+    client = InferenceClient.from_settings(composed["inference"])
+    try:
+        by_configuration = build_task(composed, client)
+        by_name = Task.build(scenarios=name, client=client)
+    finally:
+        client.close()
+    for task in (by_configuration, by_name):
+        assert task.user.name == name
+        assert task.interface.directives == game.directives
+        assert task.reward.entries["outcome"].when == game.judges["outcome"]["when"]
+        assert (task.max_turns, task.system) == (game.max_turns, "")
+    assert composed["evaluation"]["judge"]["name"] == game.judges["outcome"]["name"]
+    assert with_directives("strategy", game_of("own.jsonl", {"name": "rule", "game": name})) == {
+        "name": "strategy",
+        "directives": list(game.directives),
+    }
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_every_game_is_an_environment_by_its_own_name(name):
+    """With its rules as the model: what it says leads to another turn or to an outcome."""
+    env = gymnasium.make(f"duologue/{name.capitalize()}-v0", limit=3)
+    assert env.action_space.n == len(make_game(name).directives)
+    env.reset(seed=0)
+    rewards, over = [], False
+    while not over:
+        _, reward, terminated, truncated, _ = env.step(1)
+        rewards.append(reward)
+        over = terminated or truncated
+    assert len(rewards) > 1 or name == "forms"
+    assert all(-1 <= reward <= 1 for reward in rewards)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"game": "bargain", "scenarios": "forms"}, "`game=bargain` and `scenarios=forms` are two games"),
+        ({"scenarios": "bargain", "user": "scripted"}, "`env.user` never answers in a dialogue of the game `bargain`"),
+        ({"scenarios": "bargain", "user": {"name": "rule", "game": "forms"}}, "rules of `forms` need the hidden fact"),
+        ({"user": {"name": "rule", "game": "bargain"}}, "the rules of `bargain` need the hidden fact `asked`"),
+        ({"game": "bargian"}, "there is no game `bargian`: did you mean `bargain`"),
+    ],
+)
+def test_parts_that_make_no_game_are_refused(parts, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        gymnasium.make("duologue/Dialogue-v0", **parts)
+
+
+def test_a_game_as_env_brings_its_judges(tmp_path):
+    """Alone, and beside an agent that brings an interface of its own."""
+    with initialize_config_module("duologue.conf", version_base="1.3"):
+        publish(plugins())
+        for overrides in (["env=bargain"], ["env=bargain", "agent=grpo"]):
+            assert set(compose("train", overrides).judges) == {"outcome"}
+        assert "reference" in compose("train", ["env=bargain", "judging=answers"]).judges
 
 
 @pytest.mark.parametrize("name", GAMES)

@@ -51,3 +51,9 @@ def test_nothing_is_overwritten(project):
         run(["my-project"])
     with pytest.raises(ConfigError, match="takes the project's folder"):
         run([])
+
+
+def test_a_folder_with_a_space_is_quoted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(["my proj ect"])
+    assert "run `cd 'my proj ect'`, then" in capsys.readouterr().out

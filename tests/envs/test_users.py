@@ -129,7 +129,7 @@ class TestLLMUser:
             ({"prompt": "Be somebody."}, "`prompt` must hold {persona}"),
             (
                 {"prompt": "{persona} {goal} {stop} {name}"},
-                "`prompt` may only hold {persona}, {goal} and {stop}: `{name}`",
+                "`prompt` may only hold {persona}, {goal} and {stop}: {name} is another",
             ),
             ({"prompt": "{persona} {goal} {stop} {"}, "`prompt` may only hold"),
             ({"prompt": "{persona} {goal} {{stop}}"}, "`prompt` must hold {stop}"),

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from duologue.evaluation.bench import bench
-from duologue.evaluation.headroom import Standing, as_markdown, gate, two_way_interval
+from duologue.evaluation.headroom import Standing, as_markdown, gate, two_way_interval, within
 from duologue.inference import ConfigError
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
@@ -33,6 +33,12 @@ class TestInterval:
         mean, low, high = two_way_interval(np.tile(scenarios, (3, 1)))
         half = stats.t.ppf(0.975, 4) * scenarios.std(ddof=1) / math.sqrt(5)
         assert (mean, low, high) == pytest.approx((0.6, 0.6 - half, 0.6 + half))
+
+    def test_no_end_lies_beyond_the_worst_and_the_best_episode(self):
+        found = within(standing("a", "learnt", 0.97), 0.0, 1.0)
+        assert (found.low, found.mean, found.high) == (pytest.approx(0.92), 0.97, 1.0)
+        assert within(standing("a", "learnt", 0.02), 0.0, 1.0).low == 0.0
+        assert math.isnan(within(standing("a", "learnt", 0.5, math.nan), 0.0, 1.0).low)
 
     def test_no_variation_is_no_doubt_and_one_seed_is_no_interval(self):
         assert two_way_interval(np.ones((3, 4))) == (1.0, 1.0, 1.0)

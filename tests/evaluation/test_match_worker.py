@@ -1,6 +1,5 @@
 """Evaluations shared by several processes give the results of one."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from duologue.evaluation.evaluate import evaluate
 from duologue.evaluation.match_worker import MatchWorker
 from duologue.inference import ConfigError
 from duologue.inference.errors import Interrupted
+from duologue.tests.agents.test_ray_rollouts import needs_ray, script
 
 
 @pytest.fixture
@@ -20,7 +20,12 @@ def bundle(configured, tmp_path):
 
 
 def evaluated(config, folder):
-    summary = evaluate(config, folder)
+    evaluate(config, folder)
+    return found(folder)
+
+
+def found(folder):
+    summary = json.loads((folder / "summary.json").read_text())
     lines = [json.loads(line) for line in (folder / "matches.jsonl").read_text().splitlines()]
     return summary["results"], sorted((m["contestant"], m["scenario"], m["repeat"], m["reply"]) for m in lines)
 
@@ -50,15 +55,16 @@ def test_a_worker_that_is_told_to_stop_says_so(configured, bundle, tmp_path):
     worker.close()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the `ray` extra")
+@needs_ray
 def test_over_ray_the_results_are_those_of_one_process(configured, bundle, tmp_path):
     local = evaluated(configured("evaluate", f"bundle={bundle}"), tmp_path / "local")
     own = f"inference.cassette.path={tmp_path / 'ray.sqlite'}"
     config = configured("evaluate", f"bundle={bundle}", "rollouts=ray", own)
-    assert evaluated(config, tmp_path / "ray") == local
+    done = script("on_ray.py", config, tmp_path, "2", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert found(tmp_path / "ray") == local
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the `ray` extra")
 def test_without_a_cassette_it_is_refused(configured, bundle, tmp_path):
     config = configured("evaluate", f"bundle={bundle}", "rollouts=ray", "inference.cassette.mode=off")
     with pytest.raises(ConfigError, match="needs a cassette"):

@@ -1,7 +1,10 @@
 """What a plan says is what a run then asks for: exactly where nothing depends on the actions, else never more."""
 
+import contextlib
 import io
+import itertools
 import json
+import random
 
 import pytest
 from rich.console import Console
@@ -11,8 +14,9 @@ from duologue.envs import Scenario
 from duologue.evaluation.evaluate import check, train_and_evaluate
 from duologue.evaluation.judging import Referee
 from duologue.evaluation.plan import make_plan, show_plan
-from duologue.evaluation.planner import Planner, branches
-from duologue.inference import Endpoint, InferenceClient, Price, Sampling
+from duologue.evaluation.planner import Planner, branches, training_turns
+from duologue.inference import ConfigError, DuologueError, Endpoint, InferenceClient, Price, Sampling
+from duologue.tests.conftest import spoken
 
 
 @pytest.fixture
@@ -141,6 +145,142 @@ def test_a_run_never_asks_for_more_than_was_planned(tmp_path, server, planned, i
     if (interface, turns) == ("select", 1):
         assert summary["spent"]["requests"] == made.summary()["requests"] == len(server.requests)
     assert "(planned: at most" in capsys.readouterr().out
+
+
+INTERFACES = [
+    {"name": "select", "n": 2},
+    {"name": "select", "n": 3},
+    {"name": "strategy", "directives": ["", "Be brief.", "Be kind."]},
+    {"name": "decode", "temperatures": [0.5, 1.0], "top_ps": [1.0], "max_tokens": [10, 20]},
+    {"name": "propose_select", "n": 2},
+]
+AGENTS = [
+    {"name": "ppo", "n_steps": 4, "batch_size": 4, "n_epochs": 1},
+    {"name": "ppo", "n_steps": 2, "batch_size": 4, "n_epochs": 1, "max_ahead_episodes": 2},
+    {"name": "a2c", "n_steps": 3},
+    {"name": "dqn", "train_freq": 2, "learning_starts": 4, "batch_size": 4, "buffer_size": 100},
+    {"name": "maskable_ppo", "n_steps": 2, "batch_size": 4, "n_epochs": 1},
+    {"name": "linucb", "n_steps": 2},
+    {"name": "thompson", "n_steps": 2},
+]
+DISCRETE_ONLY = ("dqn", "linucb", "thompson")
+
+
+def spoken_by_roles(body):
+    """Judges give a grade, users end some dialogues early, and assistants answer."""
+    if body["model"] == "judge":
+        return "Verdict: A" if "[Reply A]" in str(body["messages"]) else "Score: 7"
+    if body["model"] == "user":
+        return "[END]" if len(spoken(body)) % 3 == 0 else "And what else?"
+    return spoken(body)
+
+
+def drawn(chance, configured, url, folder):
+    """A small configuration by chance."""
+    agent = {"total_timesteps": chance.choice([7, 12]), "n_envs": chance.choice([2, 4]), **chance.choice(AGENTS)}
+    interface = chance.choice([i for i in INTERFACES if i["name"] != "decode" or agent["name"] not in DISCRETE_ONLY])
+    judge = {"name": "llm"}
+    settings = configured("run")
+    settings |= {
+        "seed": chance.randrange(100),
+        "agent": agent,
+        "interface": interface,
+        "judges": {"length": {"name": "length"}}
+        | chance.choice(
+            [{}, {"asks": judge}, {"asks": judge | {"when": "end"}}, {"asks": judge | {"when": "potential"}}]
+        ),
+    }
+    if chance.random() < 0.3:
+        settings["encoder"] = {"name": "endpoint", "base_url": url, "model": "embeds", "dim": 3, "batch_size": 2}
+    inference = settings["inference"]
+    inference["judge"], inference["user"] = ({**inference["assistant"], "model": role} for role in ("judge", "user"))
+    inference["cassette"]["mode"] = chance.choice(["record", "off"])
+    settings["reward"]["gamma"] = 0.99
+    env = settings["env"]
+    env |= {"limit": 3, "max_turns": chance.choice([1, 2, 3]), "draws": chance.choice([1, 2, None])}
+    if chance.random() < 0.5:
+        env |= {
+            "scenarios": "bargain",
+            "system": "",
+            "user": chance.choice([{"name": "rule", "game": "bargain"}, "llm"]),
+        }
+        if chance.random() < 0.5:
+            inference["assistant"] |= {"base_url": "embedded://bargain"}
+    else:
+        turns = ["Hello {} {}.", "And then?", "Why?"]
+        lines = [
+            json.dumps({"id": f"{split}-{i}", "split": split, "user": [t.format(i, split) for t in turns[: 1 + i % 3]]})
+            for split in ("train", "validation", "test")
+            for i in range(4)
+        ]
+        (folder / "own.jsonl").write_text("\n".join(lines))
+        env |= {"scenarios": str(folder / "own.jsonl"), "user": chance.choice(["scripted", "none", "llm"])}
+    referee = chance.choice([{"name": "length"}, judge, {"name": "pairwise"}])
+    settings["evaluation"] |= {
+        "judge": referee,
+        "repeats": chance.choice([1, 2]),
+        "judged": chance.choice(["last", "all"]),
+    }
+    if agent["name"] == "ppo" and chance.random() < 0.6:
+        settings["validation"] |= {"every": 5, "judge": chance.choice([{"name": "length"}, {"name": "pairwise"}])}
+    return settings
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_no_configuration_asks_for_more_than_its_plan(tmp_path, server, configured, number):
+    """Agents, interfaces, users, judges, encoders, validation and modes of the cassette, drawn by chance."""
+    chance = random.Random(number)
+    server.answer = spoken_by_roles
+    settings = drawn(chance, configured, server.url, tmp_path)
+    train_and_evaluate(settings, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["spent"]["requests"] <= summary["plan"]["requests"]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_failures_add_no_more_than_the_plan_allows(tmp_path, server, configured, number):
+    """Every fifth request is refused for now, and every seventh verdict cannot be read."""
+    chance, asked = random.Random(100 + number), itertools.count(1)
+    settings = drawn(chance, configured, server.url, tmp_path)
+    settings["inference"]["retries"] = {"share": 0.5, "reserve": 20}
+    for role in ("assistant", "judge", "user"):
+        settings["inference"][role]["max_retries"] = 1
+
+    def faulty(body):
+        number = next(asked)
+        if number % 5 == 0:
+            return 503, {"error": {"message": "busy"}}
+        return "Hm." if body["model"] == "judge" and number % 7 == 0 else spoken_by_roles(body)
+
+    server.answer = faulty
+    with contextlib.suppress(DuologueError):  # a run that ends early asked for less
+        train_and_evaluate(settings, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["spent"]["requests"] <= summary["plan"]["requests"] + summary["plan"]["repeated"]
+
+
+def test_the_cassette_mode_decides_what_repetitions_cost(configured):
+    """Three candidates for each of 4 scenarios, however many of the 16 turns play them; without a cassette 16 times 3."""
+    asked = {}
+    for mode in ("record", "off", "replay"):
+        settings = configured("run", f"inference.cassette.mode={mode}")
+        client = InferenceClient.from_settings(settings["inference"])
+        made = make_plan(settings, build_task(settings, client), client, None)
+        client.close()
+        asked[mode] = made.summary()["requests"]
+        console = Console(width=80, record=True, file=io.StringIO())
+        show_plan(made, console)
+        assert f"cassette.mode={mode}" in console.export_text()
+    assert asked == {"record": 12, "off": 48, "replay": 0}
+
+
+def test_an_agent_without_n_steps_has_a_plan(configured):
+    settings = configured("plan") | {"agent": {"name": "dqn", "total_timesteps": 10, "n_envs": 4, "train_freq": 1}}
+    assert training_turns(settings["agent"], 1) == (12, 4)
+    with pytest.raises(ConfigError, match="no agent `dqm`: did you mean `dqn`"):
+        training_turns({"name": "dqm"}, 1)
+    with pytest.raises(ConfigError, match=r"`agent.total_timesteps` must be a whole number of at least 1, not None"):
+        training_turns({"name": "ppo"}, 1)
 
 
 def test_the_plan_fits_a_narrow_terminal(planned):

@@ -156,13 +156,13 @@ def test_embedded_json_ends_no_script_and_reads_back():
 
 def test_alarms_and_failures_are_shown(folder):
     summary = json.loads((folder / "summary.json").read_text())
-    summary["alarms"] = [{"name": "held_out", "rollout": 9, "message": "the reward rose alone"}]
+    summary["alarms"] = [{"name": "held_out", "rollout": 9, "message": "the reward rose alone: set `x=<1>`"}]
     (folder / "summary.json").write_text(json.dumps(summary))
     lines = (folder / "matches.jsonl").read_text().splitlines()
     broken = {**json.loads(lines[0]), "failure": "the line is dead", "orders": [], "outcome": None, "scores": None}
     (folder / "matches.jsonl").write_text("\n".join([*lines[1:], json.dumps(broken)]))
     text = write_report(folder).read_text()
-    assert "the reward rose alone" in text
+    assert "the reward rose alone: set <code>x=&lt;1&gt;</code>" in text
     assert "worst case" in text
     assert "worst case" not in write_report_of(folder, lines)
 

@@ -7,7 +7,9 @@ import pytest
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from duologue.envs import load_scenarios
+from duologue.envs import EpisodeFailed, load_scenarios
+from duologue.evaluation.contestants import Answer
+from duologue.evaluation.entrants import Remembered
 from duologue.evaluation.evaluate import train_and_evaluate
 from duologue.evaluation.plan import plan
 from duologue.evaluation.validation import train
@@ -159,3 +161,23 @@ def test_what_cannot_be_is_said_before_anything_is_paid(configured, server, tmp_
     with pytest.raises(ConfigError, match=said):
         train(configured("train", *ON, *([override] if isinstance(override, str) else override)), tmp_path / "run")
     assert not server.requests
+
+
+def test_what_failed_once_is_asked_for_again_and_what_was_given_is_not(client, scenarios):
+    class Late:
+        name = "late"
+        asked = 0
+
+        async def answer(self, scenario, repeat):
+            self.asked += 1
+            if self.asked == 1:
+                raise EpisodeFailed("assistant", "the server was restarted")
+            return Answer(scenario, repeat, (), ())
+
+    late = Late()
+    remembered = Remembered(late)
+    with pytest.raises(EpisodeFailed):
+        client.run(remembered.answer(scenarios[0], 0))
+    first = client.run(remembered.answer(scenarios[0], 0))
+    assert client.run(remembered.answer(scenarios[0], 0)) is first
+    assert late.asked == 2

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -134,6 +135,24 @@ def test_a_process_of_this_machine_that_ended_is_gone():
     assert claims._is_gone(f"{host}/{ended.pid}/x")
     assert not claims._is_gone(f"{host}/{os.getpid()}/x")
     assert not claims._is_gone(f"elsewhere/{ended.pid}/x")
+
+
+@pytest.mark.parametrize(
+    ("owner", "ahead_s"),
+    [("nobody", 5), ("host/0/x", 5), ("host/-1/x", 5), ("elsewhere/7/x", 1e300), ("elsewhere/7/x", None), (b"x", 5)],
+)
+def test_a_claim_that_nobody_can_have_made_holds_up_no_run(tmp_path, owner, ahead_s):
+    """A cassette may come from somebody else."""
+    cassette = Cassette(tmp_path / "c.sqlite")
+    try:
+        assert asyncio.run(cassette.claim([b"another"])) == [True]
+        with sqlite3.connect(tmp_path / "c.sqlite") as connection:
+            until = float("inf") if ahead_s is None else time.time() + ahead_s
+            connection.execute("INSERT INTO claims VALUES (?, ?, ?)", (b"key", owner, until))
+        connection.close()
+        assert asyncio.run(cassette.claim([b"key"])) == [True]
+    finally:
+        cassette.close()
 
 
 def test_replay_claims_nothing_and_needs_no_right_to_write(tmp_path, endpoint, server):

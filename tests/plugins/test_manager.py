@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from duologue.envs.task import embedded_endpoint
 from duologue.inference.errors import ConfigError, PluginError
 from duologue.plugins import Abstain, JudgeContext, Plugins, Turn, hookimpl, plugins
 from duologue.plugins.judges.length import LengthJudge
@@ -395,3 +396,11 @@ def test_the_judge_role_falls_back_to_the_assistant(client, endpoint):
     other = replace(endpoint, model="other")
     assert JudgeContext(client, {"assistant": endpoint}).endpoint("judge") is endpoint
     assert JudgeContext(client, {"assistant": endpoint, "judge": other}).endpoint("judge") is other
+
+
+def test_the_model_on_this_machine_judges_only_where_it_is_named(client):
+    embedded = embedded_endpoint()
+    with pytest.raises(ConfigError, match=r"`inference.judge` names none: set `inference.judge=\{base_url"):
+        plugins().build("pairwise", "judge", JudgeContext(client, {"assistant": embedded}))
+    assert JudgeContext(client, {"assistant": embedded, "judge": embedded}).endpoint("judge") is embedded
+    assert JudgeContext(client, {"assistant": embedded}).endpoint("user") is embedded

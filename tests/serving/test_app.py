@@ -145,6 +145,20 @@ def test_a_chosen_candidate_keeps_its_tool_calls(serving, server):
     assert (found[0].index, found[0].function.name) == (0, "boil")
 
 
+def test_neighbouring_seeds_share_no_candidate_and_equal_ones_share_all(serving, server):
+    caller = sdk(serving(SELECT))
+
+    def upstream(seed, n=1):
+        server.requests.clear()
+        caller.chat.completions.create(**ASKED, seed=seed, n=n)
+        return sorted(body["seed"] for body in server.requests)
+
+    assert [upstream(seed) for seed in (0, 1, 2)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert upstream(1, n=2) == [6, 7, 8, 9, 10, 11]
+    assert upstream(-1) == [-1, -1, -1]  # chance, as several servers read it
+    assert max(upstream(2**62 + 1)) < 2**32
+
+
 def test_several_choices_are_independent_decisions(serving, server):
     completion = sdk(serving(SELECT)).chat.completions.create(**ASKED, n=2)
     assert [choice.index for choice in completion.choices] == [0, 1]

@@ -1,11 +1,15 @@
 """Building interfaces from settings, and the interface that decides nothing."""
 
 import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from duologue.envs import ActionInterface, make_interface
 from duologue.envs.interfaces import INTERFACES, Plain, Select, Strategy
 from duologue.envs.state import DialogueState
 from duologue.inference import Completion, ConfigError
+from duologue.plugins import plugins
+from duologue.plugins.publish import publish
 
 
 @pytest.mark.parametrize(("name", "kind"), [("plain", Plain), ("select", Select), ("strategy", Strategy)])
@@ -50,7 +54,7 @@ def test_what_is_wrong_with_the_settings_is_said(settings, said):
 def test_a_dotted_path_is_refused_in_settings_of_a_stranger():
     path = "duologue.envs.interfaces.plain:Plain"
     assert isinstance(make_interface(path), ActionInterface)
-    with pytest.raises(ConfigError, match="is unknown"):
+    with pytest.raises(ConfigError, match="names code outside Duologue"):
         make_interface(path, custom=False)
 
 
@@ -67,3 +71,38 @@ def test_plain_sends_the_dialogue_as_it_stands_and_returns_the_answer():
     assert (request.index, request.logprobs, request.top_logprobs) == (0, False, 0)
     assert Plain().reply(0, state, [Completion("Hello.")]).text == "Hello."
     assert Plain().describe(0) == "plain"
+
+
+OWN = """
+from duologue.envs.interfaces import ActionInterface
+from duologue.envs.interfaces.strategy import Strategy
+
+
+class Cautious(Strategy):
+    def __init__(self, strength: int = 1) -> None:
+        super().__init__(["", *["Be careful." for _ in range(strength)]])
+
+
+def no_interface() -> int:
+    return 1
+"""
+
+
+def test_an_interface_of_ones_own_works_as_documented(tmp_path, monkeypatch):
+    """By its dotted path and its own settings, which the settings of the default interface do not disturb."""
+    (tmp_path / "my_interface.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    with initialize_config_module("duologue.conf", version_base="1.3"):
+        publish(plugins())
+        chosen = ["interface=own", "interface.name=my_interface:Cautious", "+interface.strength=2"]
+        settings = OmegaConf.to_container(compose("train", chosen).interface, resolve=True)
+        beside = OmegaConf.to_container(compose("train", ["interface.name=my_interface:Cautious"]).interface)
+    assert make_interface(settings).action_space.n == 3
+    with pytest.raises(ConfigError, match="`interface=own interface.name=my_interface:Cautious`"):
+        make_interface(beside)
+    with pytest.raises(ConfigError, match="only imported with `trusted=true`"):
+        make_interface(settings, custom=False)
+    with pytest.raises(ConfigError, match="is no `ActionInterface`: derive the class from it"):
+        make_interface("my_interface:no_interface")
+    with pytest.raises(ConfigError, match="`interface` is empty: choose one of decode"):
+        make_interface(None)

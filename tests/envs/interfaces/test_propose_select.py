@@ -46,5 +46,13 @@ def test_settings_build_the_same_interface():
 def test_a_wording_without_a_place_for_the_move_is_refused():
     with pytest.raises(ConfigError, match="must hold {move}"):
         make_interface({"name": "propose_select", "direct": "Go."})
-    with pytest.raises(ConfigError, match="`direct` may only hold {move}: `{moves}`"):
+    with pytest.raises(ConfigError, match="`direct` may only hold {move}: {moves} is another"):
         make_interface({"name": "propose_select", "direct": "{move} {moves}"})
+
+
+@pytest.mark.parametrize(
+    "direct", ["{move:>5000000000}", "{move!r}", "{move.x}", "{move[0]}", "{move:{move}}", "{0} {move}", "{} {move}"]
+)
+def test_a_move_is_filled_in_as_it_is(direct):
+    with pytest.raises(ConfigError, match="`direct` may only hold {move}"):
+        make_interface({"name": "propose_select", "direct": direct})

@@ -54,7 +54,7 @@ def test_a_completion_says_that_it_was_cut(make_task):
 def test_what_is_no_text_or_too_long_is_refused(make_task, action):
     env = DialogueEnv(make_task(interface={"name": "text", "max_length": 20}))
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="must be a text of at most 20 characters, not"):
+    with pytest.raises(ConfigError, match="must be a text of at most 20 characters, not"):
         env.step(action)
 
 

@@ -25,6 +25,13 @@ def test_categories_can_be_chosen(server, context):
     assert unknown == Failure("the endpoint scores no category `rudeness`, only hate, violence")
 
 
+@pytest.mark.parametrize(("given", "value"), [(None, 0.9), (0.5, 0.5), (7, None), (-0.5, None)])
+def test_a_category_that_was_not_looked_at_is_left_out_and_an_impossible_score_fails(server, context, given, value):
+    server.others["moderations"] = lambda body: {"results": [{"category_scores": {"violence": 0.1, "minors": given}}]}
+    found = judge(context, "So.")
+    assert isinstance(found, Failure) if value is None else found.value == pytest.approx(value)
+
+
 def test_an_empty_reply_is_not_sent(server, context):
     assert judge(context, " \n") == Score(1.0, rationale="empty reply")
     assert not server.requests
