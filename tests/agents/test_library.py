@@ -9,6 +9,7 @@ from duologue.agents import load_bundle
 from duologue.agents.library import LIBRARY, LibraryAgent
 from duologue.agents.policies import TorchPolicy
 from duologue.agents.train import train
+from duologue.agents.vec_env import DialogueVecEnv
 from duologue.envs import DialogueEnv
 from duologue.inference import ConfigError, EndpointRefused
 
@@ -110,3 +111,15 @@ def test_an_api_that_lacks_what_the_interface_requires_is_asked_once(server, con
     with pytest.raises(EndpointRefused, match="interface.logprobs=false"):
         train(config, tmp_path / "run")
     assert len(server.requests) == 1
+
+
+def test_options_of_a_vec_env_choose_the_scenario_and_others_are_refused(make_task):
+    env = DialogueVecEnv(2, make_task(interface="plain"))
+    env.seed(3)
+    env.set_options({"scenario": "one-4"})
+    env.reset()
+    *_, infos = env.step(np.zeros(2, int))
+    assert [info["scenario"] for info in infos] == ["one-4", "one-4"]
+    env.set_options({"level": 3})
+    with pytest.raises(ConfigError, match="`level` is no option of a reset"):
+        env.reset()

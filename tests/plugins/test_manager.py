@@ -395,3 +395,24 @@ def test_the_judge_role_falls_back_to_the_assistant(client, endpoint):
     other = replace(endpoint, model="other")
     assert JudgeContext(client, {"assistant": endpoint}).endpoint("judge") is endpoint
     assert JudgeContext(client, {"assistant": endpoint, "judge": other}).endpoint("judge") is other
+
+
+def test_judges_of_a_wrapper_are_refused_by_name():
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def duologue_register_judges(self, register):
+            register.judge("polite", "polite_plugin:Polite")
+            return (yield)
+
+    registry = Plugins(discover=False)
+    registry.register(Wrapping(), name="wrapping")
+    with pytest.raises(PluginError, match="plugin `wrapping`: `duologue_register_judges` cannot be a wrapper"):
+        _ = registry.judges
+
+
+def test_what_a_plugin_prints_does_not_come_between_results(install, capsys):
+    printing = POLITE.replace("    register.judge", "    print('registering')\n    register.judge")
+    install("loud", "1", {"loud": "polite_plugin"}, polite_plugin="print('imported')" + printing)
+    assert "polite" in Plugins().judges
+    out, err = capsys.readouterr()
+    assert (out, err.split()) == ("", ["imported", "registering"])
