@@ -151,7 +151,9 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print(f"duologue: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
+    from .inference.saying import printable
+
+    print(f"duologue: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
     sys.exit(status)
 
 

@@ -24,6 +24,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 
 from .inference.errors import Interrupted
+from .inference.saying import printable
 from .plugins.job import RECORD, JobRecord, PlannedJob, objective, planned_jobs, write_planned
 from .plugins.places import SUMMARY
 
@@ -244,4 +245,4 @@ def run_job() -> None:
 
 def say_failed(number: int, folder: Path, reason: str) -> None:
     """Says on standard error that a job failed, and why."""
-    print(f"duologue: job {number} failed ({folder}): {reason}", file=sys.stderr)  # noqa: T201
+    print(f"duologue: job {number} failed ({folder}): {printable(reason)}", file=sys.stderr)  # noqa: T201

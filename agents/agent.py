@@ -93,10 +93,14 @@ def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
         return agent, agent.steps
     learner, steps = _ppo(settings, task, seed)
     if rollouts == "ray":
+        from .books import check_shareable
         from .ray_rollouts import RayCollector
         from .ray_workers import RaySettings
 
         chosen = construct(RaySettings, config["rollouts"], "rollouts")
+        check_shareable(config)
+        if learner.max_ahead_episodes:
+            raise ConfigError("with `rollouts=ray` a rollout has one policy: set `agent.max_ahead_episodes=0`")
         learner.make_collector = partial(RayCollector, config=config, settings=chosen)
     return learner, steps
 

@@ -3,31 +3,70 @@
 policy.safetensors   the network's weights
 policy.json          interface, encoder, network, spaces, task, versions, digest of the configuration
 README.md            the card: what it is and what was measured
+
+A bundle may come from a stranger. Unless the user trusts it, it names no code, no address and no environment variable, its
+sizes are bounded before memory is allocated, and whatever is wrong with it is a `ConfigError`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch as th
 from gymnasium import spaces
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_safetensors
 from stable_baselines3.common.policies import BasePolicy
 
 from ..envs.interfaces import ActionInterface, make_interface
 from ..envs.observation import Observer
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
+from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
 from .networks import NETWORKS
 from .policies import TorchPolicy
 
 FORMAT = 1
+
+_MOST_BYTES = 4_000_000
+"""Length of a ``policy.json``; directives are its longest part."""
+
+_MOST_REQUESTS = 64
+"""Requests of one turn that an untrusted bundle may ask for."""
+
+_MOST_DIM = 2**16
+"""Length of an embedding that an untrusted bundle may ask for."""
+
+_PROBE = Endpoint("https://assistant.invalid/v1", "assistant")
+"""Shows which settings of an endpoint an interface changes."""
+
+
+class _Network(msgspec.Struct):
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class _Task(msgspec.Struct):
+    system: str = ""
+    max_turns: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+
+class _Record(msgspec.Struct):
+    """The parts of ``policy.json`` that decide how the policy acts."""
+
+    network: _Network
+    interface: dict[str, Any]
+    encoder: dict[str, Any]
+    observation_space: dict[str, list[int]]
+    assistant: dict[str, Any] = {}
+    task: _Task = msgspec.field(default_factory=_Task)
 
 
 @dataclass(frozen=True)
@@ -38,8 +77,11 @@ class Bundle:
         policy: What acts.
         interface: What its actions mean.
         encoder: What its observations are made with.
-        settings: The rest of ``policy.json``.
+        settings: All of ``policy.json``.
         folder: Where it was loaded from.
+        system: The system prompt that it was trained with.
+        max_turns: Assistant turns after which a dialogue of its training was truncated.
+        trusted: See `load_bundle`.
     """
 
     policy: TorchPolicy
@@ -47,6 +89,52 @@ class Bundle:
     encoder: Encoder
     settings: Mapping[str, Any]
     folder: Path
+    system: str = ""
+    max_turns: int = 8
+    trusted: bool = False
+
+    def endpoint(self, own: Mapping[str, Any] | None = None, *, capped: bool = True) -> Endpoint:
+        """The frozen model's endpoint: the training's, changed by the user's own settings.
+
+        An untrusted bundle gives the model's name, its sampling and the address of a model embedded here. Every other setting is
+        the user's or the default.
+
+        Args:
+            own: Settings of `Endpoint`, which go first; ``sampling`` field by field, null to send none.
+            capped: Whether the training's ``max_tokens`` holds. It keeps episodes short; users of a served model did not ask
+                for it.
+
+        Raises:
+            ConfigError: If the user must name the address, or a setting is refused.
+        """
+        learnt: dict[str, Any] = dict(self.settings.get("assistant") or {})
+        given = own or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"`upstream` must hold settings by name, not {given!r}")
+        if not self.trusted:
+            named = f"{learnt.get('base_url')} with the key in `{learnt.get('api_key_env')}`" if learnt else "nowhere"
+            here = str(learnt.get("base_url")).startswith("embedded://")
+            names = ("model", "sampling", "base_url") if here else ("model", "sampling")
+            learnt = {name: learnt[name] for name in names if name in learnt}
+            if "base_url" not in {**learnt, **given}:
+                raise ConfigError(
+                    f"`upstream.base_url` is missing: the address in {self.folder} ({named}) is only used if you trust the "
+                    "bundle. Set `'upstream={base_url: …, api_key_env: …}'`, or `trusted=true` if the bundle is your own"
+                )
+        kept, changes = learnt.get("sampling") or {}, given.get("sampling") or {}
+        for values in (kept, changes):
+            if not isinstance(values, Mapping) or not isinstance(values.get("extra") or {}, Mapping):
+                raise ConfigError(f"`upstream.sampling` must hold settings by name, not {values!r}")
+        sampling = dict(kept)
+        if sampling.get("extra") and not self.trusted and "extra" not in changes:
+            raise ConfigError(
+                f"{self.folder} adds {', '.join(f'`{name}`' for name in sampling['extra'])} to the body of every request: set "
+                "`upstream.sampling.extra` yourself, or `trusted=true` if the bundle is your own"
+            )
+        if not capped:
+            sampling.pop("max_tokens", None)
+        endpoint = Endpoint.from_settings({**learnt, **given, "sampling": {**sampling, **changes}}, "upstream")
+        return endpoint
 
 
 def save_bundle(
@@ -81,9 +169,9 @@ def save_bundle(
     half = folder.with_name(folder.name + ".partial")
     half.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, half / "policy.safetensors")
-    (half / "policy.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    (half / "README.md").write_text(_card(record))
+    (half / "policy.safetensors").write_bytes(as_safetensors(weights))  # its `save_file` makes it the owner's alone
+    (half / "policy.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (half / "README.md").write_text(_card(record), encoding="utf-8")
     if folder.exists():
         for file in folder.iterdir():
             file.unlink()
@@ -100,36 +188,76 @@ def load_bundle(
         folder: The bundle, or the run folder that holds it.
         client: For encoders that call an endpoint.
         device: Where the network acts.
-        trusted: Whether the bundle may name interfaces and encoders outside this package, which imports their code.
+        trusted: Whether the bundle may name interfaces and encoders outside this package, which imports their code, and
+            addresses with the environment variables whose keys are sent there.
 
     Raises:
-        ConfigError: If the folder is no bundle, is of a later format, or does not fit its own description.
+        ConfigError: If the folder is no bundle, is of a later format, does not fit its own description, or needs trust.
     """
-    folder = Path(folder)
-    if (folder / "bundle").is_dir():
-        folder = folder / "bundle"
+    folder = bundle_folder(folder)
+    settings, record = _read(folder)
     try:
-        record = json.loads((folder / "policy.json").read_text())
-        weights = load_file(folder / "policy.safetensors", device=device)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"{folder} is no bundle ({error}): give the folder that `duologue train` wrote") from error
-    if record.get("format") != FORMAT:
-        raise ConfigError(f"{folder} has bundle format {record.get('format')}, and this version reads {FORMAT}")
-    interface = make_interface(record["interface"], custom=trusted)
-    encoder = make_encoder(record["encoder"], client, custom=trusted)
-    space = Observer(encoder, interface).space
-    if _shapes(space) != record["observation_space"]:
+        interface = make_interface(record.interface, custom=trusted)
+        encoder = make_encoder(record.encoder, client, custom=trusted)
+        if not trusted:
+            _refuse_foreign(folder, interface, encoder)
+        space = Observer(encoder, interface).space
+    except ConfigError:
+        raise
+    except Exception as error:
+        if trusted:  # the code may be the user's own
+            raise
+        raise ConfigError(f"{folder}: its interface or encoder was refused ({_said(error)})") from error
+    if _shapes(space) != record.observation_space:
         raise ConfigError(f"{folder} was made with other observations than this version builds: train it again")
-    network = build_network(record["network"]["name"], record["network"]["arguments"], space, interface)
+    network = load_network(folder, space, interface.action_space, device)
+    policy, task = TorchPolicy(network, interface.mask), record.task
+    return Bundle(policy, interface, encoder, settings, folder, task.system, task.max_turns, trusted)
+
+
+def bundle_folder(folder: str | Path) -> Path:
+    """The bundle's own folder, given it or the run folder that holds it."""
+    folder = Path(folder).expanduser()
+    return folder / "bundle" if (folder / "bundle").is_dir() else folder
+
+
+def load_network(
+    folder: Path, space: spaces.Space[Any], action_space: spaces.Space[Any], device: str = "cpu"
+) -> BasePolicy:
+    """The network of a bundle, for given spaces; nothing else of the bundle is used.
+
+    Args:
+        folder: The bundle's own folder.
+        space: The observations that it gets.
+        action_space: The actions that it chooses from.
+        device: Where it acts.
+
+    Raises:
+        ConfigError: If the folder is no bundle, or the network, its weights and the spaces do not fit each other.
+    """
+    _, record = _read(folder)
+    path = folder / "policy.safetensors"
+    try:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path.name}")
+        weights = load_file(path, device=device)
+    except Exception as error:  # safetensors, torch and the system each have their own
+        raise _no_bundle(folder, error) from error
+    name, arguments = record.network.name, record.network.arguments
+    if _least_weights(arguments) > sum(value.numel() for value in weights.values()):
+        raise _unfit(folder)  # before memory is allocated for it
+    network = build_network(name, arguments, space, action_space)
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ConfigError(f"{folder}: the weights do not fit the network that `policy.json` names") from error
-    return Bundle(TorchPolicy(network.to(th.device(device)), interface.mask), interface, encoder, record, folder)
+    except Exception as error:  # torch raises several kinds
+        raise _unfit(folder) from error
+    if not all(bool(th.isfinite(value).all()) for value in network.state_dict().values()):
+        raise ConfigError(f"{folder}: its weights hold NaN or infinity, so that it cannot act: train it again")
+    return network.to(th.device(device))
 
 
 def build_network(
-    name: str, arguments: Mapping[str, Any], space: spaces.Dict, interface: ActionInterface
+    name: str, arguments: Mapping[str, Any], space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> BasePolicy:
     """Builds an untrained network.
 
@@ -139,9 +267,70 @@ def build_network(
     if name not in NETWORKS:
         raise ConfigError(f"there is no network `{name}`: {near_miss(name, NETWORKS)}")
     try:
-        return NETWORKS[name](space, interface.action_space, lambda _: 0.0, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"`agent.policy_kwargs` was refused: {error}") from error
+        return NETWORKS[name](space, action_space, lambda _: 0.0, **arguments)
+    except Exception as error:  # Stable-Baselines3 and torch check few of their arguments
+        raise ConfigError(f"the network `{name}` was refused: {_said(error)}") from error
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], _Record]:
+    """All of ``policy.json``, and its parts that decide how the policy acts."""
+    path = folder / "policy.json"
+    try:
+        if not path.is_file():  # reading a pipe or a device would not end
+            raise ValueError(f"there is no file {path.name}")
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise ValueError(f"{path.name} is longer than {_MOST_BYTES:,} bytes")
+        values = msgspec.json.decode(raw, type=dict[str, Any])
+        if values.get("format") != FORMAT:
+            raise ConfigError(f"{folder} has bundle format {values.get('format')}, and this version reads {FORMAT}")
+        return values, msgspec.convert(values, _Record)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise _no_bundle(folder, error) from error
+
+
+def _refuse_foreign(folder: Path, interface: ActionInterface, encoder: Encoder) -> None:
+    """Refuses what only a trusted bundle may ask for: addresses, variables of keys, prices, many requests, large arrays."""
+    trust = "set `trusted=true` if the bundle is your own"
+    if interface.requests_per_turn > _MOST_REQUESTS:
+        raise ConfigError(
+            f"{folder} makes {interface.requests_per_turn:,} requests a turn, and without trust {_MOST_REQUESTS} are allowed: {trust}"
+        )
+    if encoder.dim > _MOST_DIM:
+        raise ConfigError(f"{folder} has embeddings of {encoder.dim:,} numbers, and {_MOST_DIM:,} are allowed: {trust}")
+    if encoder.endpoint is not None:
+        asked = f"{encoder.endpoint.base_url} with the key in `{encoder.endpoint.api_key_env}`"
+        raise ConfigError(f"{folder} sends the dialogues to {asked} for embeddings: {trust}")
+    for name, own in interface.endpoints(_PROBE).items():
+        if own.sampling.extra or replace(own, model=_PROBE.model, sampling=_PROBE.sampling) != _PROBE:
+            raise ConfigError(
+                f"{folder} sets more of the endpoint `{name}` than its `model` and `sampling` (its address is {own.base_url}, "
+                f"its key in `{own.api_key_env}`): {trust}"
+            )
+
+
+def _least_weights(arguments: Any) -> int:
+    """A lower bound on the number of weights of a network, from the widths of its layers; nothing is allocated."""
+    if isinstance(arguments, Mapping):
+        return sum(map(_least_weights, arguments.values()))
+    if not isinstance(arguments, list):
+        return 0
+    widths = [width for width in arguments if isinstance(width, int) and width > 0]
+    between = sum(one * other for one, other in pairwise(widths))
+    return sum(widths) + between + sum(map(_least_weights, arguments))
+
+
+def _no_bundle(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{folder} is no bundle ({_said(error)}): give the folder that `duologue train` wrote")
+
+
+def _unfit(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder}: the weights do not fit the network that `policy.json` names")
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _shapes(space: spaces.Space[Any]) -> dict[str, list[int]]:

@@ -165,9 +165,16 @@ class DialoguePPO(PPO):
         return self.env.task.reward if isinstance(self.env, DialogueVecEnv) else None
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PPO.learn`; meanwhile Python's garbage collector runs less often, see `calm_collection`."""
-        with calm_collection():
-            return super().learn(*args, **kwargs)
+        """As `PPO.learn`; meanwhile Python's garbage collector runs less often, see `calm_collection`.
+
+        It ends with the collector closed: other processes that played for it give their cores back.
+        """
+        try:
+            with calm_collection():
+                return super().learn(*args, **kwargs)
+        finally:
+            if self._collector is not None:
+                self._collector.close()
 
     def train(self) -> None:
         """As `PPO.train`, with the divergence from the reference policy in the loss if there is one."""

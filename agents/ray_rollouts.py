@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ..inference.errors import ConfigError
-from .books import check_shareable
 from .played import Played
 from .ray_workers import RaySettings, RayWorkers
 from .rollout_worker import RolloutWorker, Shard
@@ -34,17 +33,13 @@ class RayCollector:
         settings: How many workers, and where.
 
     Raises:
-        ConfigError: If Ray is not installed or there is no such cluster, or if the configuration asks for what several
-            processes cannot keep.
+        ConfigError: If Ray is not installed, there is no such cluster, or it is too small.
 
     Attributes:
         next_episode: See `Collector`, as the others.
     """
 
     def __init__(self, agent: DialoguePPO, task: Task, config: Mapping[str, Any], settings: RaySettings) -> None:
-        check_shareable(config)
-        if agent.max_ahead_episodes:
-            raise ConfigError("with `rollouts=ray` a rollout has one policy: set `agent.max_ahead_episodes=0`")
         self.task, self.next_episode, self.rollout = task, 0, 0
         self.timing, self.cut = Timing(), list[int]()
         self._agent = agent
@@ -71,13 +66,14 @@ class RayCollector:
         failures: Counter[str] = Counter()
         complete = False
         try:
-            for shard in self._shards(first, n_episodes):
-                finished += shard.played
-                failures += shard.failures
-                self._add(shard)
-                steps = ((played, transition) for played in shard.played for transition in played.transitions)
-                if not all(on_step(played, transition) for played, transition in steps):
-                    return finished, failures
+            with closing(self._shards(first, n_episodes)) as shards:
+                for shard in shards:
+                    finished += shard.played
+                    failures += shard.failures
+                    self._add(shard)
+                    steps = ((played, transition) for played in shard.played for transition in played.transitions)
+                    if not all(on_step(played, transition) for played, transition in steps):
+                        return finished, failures
             self.next_episode, complete = first + n_episodes, True
         finally:
             self.timing.wall_s = time.perf_counter() - began
@@ -85,7 +81,7 @@ class RayCollector:
                 self.close()
         return sorted(finished, key=lambda played: played.episode.number), failures
 
-    def _shards(self, first: int, n_episodes: int) -> Any:
+    def _shards(self, first: int, n_episodes: int) -> Generator[Any]:
         """Yields the parts of a rollout as they come."""
         weights = {name: value.detach().cpu() for name, value in self._agent.policy.state_dict().items()}
         reward = self.task.reward

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch as th
@@ -13,7 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch.distributions import kl_divergence
 
 from ..inference.errors import ConfigError
-from .bundle import load_bundle
+from .bundle import bundle_folder, load_network
 
 INITIAL = "initial"
 """Names the policy as it is before it learns."""
@@ -43,7 +42,10 @@ class Reference:
         """
         if name == INITIAL:
             return cls(policy)
-        loaded = load_bundle(Path(name).expanduser(), trusted=True).policy.network
+        try:
+            loaded = load_network(bundle_folder(name), policy.observation_space, policy.action_space)
+        except ConfigError as error:
+            raise ConfigError(f"`agent.kl_reference={name}` cannot be used: {error}") from error
         same = type(loaded) is type(policy) and _shapes(loaded.state_dict()) == _shapes(policy.state_dict())
         if not same:
             raise ConfigError(f"`agent.kl_reference={name}` has another network than the policy that is trained")

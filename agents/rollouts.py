@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ..envs.task import Task
 from ..envs.transition import Transition
-from ..inference.errors import RunStopped
+from ..inference.errors import DuologueError, RunStopped
 from .failure_watch import FailureWatch
 from .played import Played
 from .stage import Act, Event, Stage
@@ -65,6 +65,10 @@ class EpisodeCollector(Protocol):
         self, n_episodes: int, act: Act, on_step: OnStep = ..., *, max_ahead_episodes: int = 0
     ) -> tuple[list[Played], Counter[str]]:
         """Plays a fixed number of episodes to their ends; see `Collector.collect`."""
+        ...
+
+    def close(self) -> None:
+        """Frees what it holds between rollouts; the next rollout takes it again."""
         ...
 
 
@@ -148,9 +152,9 @@ class Collector:
             ``on_step`` or an error, the next call plays the same episodes from their beginnings.
 
         Raises:
-            TooManyFailures: If too large a share of attempts failed. As after any other `RunStopped`, the turns under way
-                have ended then, so that what was paid for is in the cassette.
-            DuologueError: What no retry can mend.
+            TooManyFailures: If too large a share of attempts failed.
+            DuologueError: What no retry can mend. The turns under way have ended then, so that what was paid for is in
+                the cassette.
         """
         run, first, began = self.task.client.run, self.next_episode, time.perf_counter()
         self.timing, complete = Timing(), False
@@ -164,8 +168,9 @@ class Collector:
             else:
                 run(self._stage.drain())
             self.cut = rollout.cut
-        except RunStopped as reason:
-            self.task.client.stop(reason)
+        except DuologueError as reason:
+            if isinstance(reason, RunStopped):
+                self.task.client.stop(reason)
             run(self._stage.drain())
             raise
         finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..inference.errors import ConfigError
+from ..inference.records import read_lines, read_object
 from .scenarios import SHIPPED, SPLITS
 
 EXPERIMENT = """\
@@ -94,8 +94,8 @@ def files(name: str) -> dict[str, str]:
     assert set(COUNTS) == set(SPLITS)
     lines: list[str] = []
     taken = dict.fromkeys(COUNTS, 0)
-    for line in SHIPPED["assistant"].read_text(encoding="utf-8").splitlines():
-        split = json.loads(line)["split"]
+    for where, line in read_lines(SHIPPED["assistant"], "the scenarios"):
+        split = read_object(line, where)["split"]
         if taken[split] < COUNTS[split]:
             taken[split] += 1
             lines.append(line)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import msgspec
-
 from ..inference.completion import Message
 from ..inference.errors import ConfigError, ScenarioError, near_miss
+from ..inference.records import decode_json, numbered_lines, write_lines
 from .tables import Row, is_dataset, read_rows, write_parquet
 
 Split = Literal["train", "validation", "test"]
@@ -117,33 +115,25 @@ def read_scenarios(path: Path) -> list[Scenario]:
     scenarios: list[Scenario] = []
     ids: dict[str, int] = {}
     openings: dict[tuple[str | None, tuple[str, ...]], tuple[int, str]] = {}
-    for number, raw in _lines(path) if unit == "line" else enumerate(read_rows(path), 1):
+    for number, raw in numbered_lines(path, "the scenario file") if unit == "line" else enumerate(read_rows(path), 1):
         try:
-            scenario = parse_scenario(_of_table(raw) if isinstance(raw, Row) else msgspec.json.decode(raw))
+            scenario = parse_scenario(_of_table(raw) if isinstance(raw, Row) else decode_json(raw))
             if (first := ids.setdefault(scenario.id, number)) != number:
                 raise ValueError(f"id `{scenario.id}` was already used in {unit} {first}")
             first, split = openings.setdefault((scenario.system, scenario.user), (number, scenario.split))
             if split != scenario.split:
                 raise ValueError(f"the user's turns are those of {unit} {first}, which is in split `{split}`")
-        except (ValueError, msgspec.DecodeError) as error:
+        except ValueError as error:
             raise ScenarioError(f"{path}, {unit} {number}: {error}") from error
         scenarios.append(scenario)
     return scenarios
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Row]]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigError(f"the scenario file {path} cannot be read: {error.strerror}") from error
-    yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _of_table(row: Row) -> object:
     """A row's record: a column is null in rows that have no such field, and ``hidden`` may be JSON."""
     record = {"split": row.split} | row.record()
     if isinstance(record.get("hidden"), str):
-        record["hidden"] = json.loads(record["hidden"])
+        record["hidden"] = decode_json(record["hidden"])
     if isinstance(record.get("hidden"), dict):
         record["hidden"] = {name: value for name, value in record["hidden"].items() if value is not None}
     return {name: value for name, value in record.items() if value is not None}
@@ -154,13 +144,14 @@ def write_scenarios(scenarios: Sequence[Scenario], path: Path) -> None:
     records = []
     for scenario in scenarios:
         values = vars(scenario) | {"user": list(scenario.user), "tags": list(scenario.tags)}
-        records.append({name: value for name, value in values.items() if value})
-    path.parent.mkdir(parents=True, exist_ok=True)
+        records.append(
+            {name: value for name, value in values.items() if value or value == ""}
+        )  # an empty system prompt is one
     if path.suffix == ".parquet":
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_parquet(path, records)
-        return
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    path.write_text("".join(lines), encoding="utf-8")
+    else:
+        write_lines(path, records)
 
 
 def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> list[Scenario]:

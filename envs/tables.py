@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..inference.errors import ConfigError
+from ..inference.records import decode_json, numbered_lines, read_json
 
 
 class Row(NamedTuple):
@@ -30,7 +31,7 @@ class Row(NamedTuple):
         Raises:
             ValueError: If it is no JSON, or no object.
         """
-        value = json.loads(self.raw) if isinstance(self.raw, bytes) else self.raw
+        value = decode_json(self.raw) if isinstance(self.raw, bytes) else self.raw
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, not {type(value).__name__}")
         return value
@@ -63,32 +64,12 @@ def is_dataset(path: Path) -> bool:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield Row(f"{path} line {number}", line)
+    yield from (Row(f"{path} line {number}", line) for number, line in numbered_lines(path))
 
 
 def _list(path: Path) -> Iterator[Row]:
     for number, value in enumerate(read_json(path, list), 1):
         yield Row(f"{path} record {number}", value)
-
-
-def read_json(path: Path, kind: type) -> Any:
-    """A JSON file that holds a list, or an object.
-
-    Raises:
-        ConfigError: If it cannot be read, or holds something else.
-    """
-    try:
-        value = json.loads(path.expanduser().read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise ConfigError(f"{path} must hold {'a list' if kind is list else 'an object'}, not {type(value).__name__}")
-    return value
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -16,7 +16,6 @@ from zlib import crc32
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from ..envs.dialogue import Dialogue
@@ -29,7 +28,7 @@ from ..envs.transition import EpisodeFailed
 from ..inference.client import InferenceClient
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
+from ..inference.records import write_lines
 from .leaderboard import Record, score
 
 
@@ -66,7 +67,7 @@ def mt_bench(records: Sequence[Record], folder: Path) -> None:
         }
         lines.setdefault(record["judge"], []).append(line)
     for judge, judgments in lines.items():
-        _write_lines(folder / "model_judgment" / f"{_file(judge)}_pair.jsonl", judgments)
+        write_lines(folder / "model_judgment" / f"{_file(judge)}_pair.jsonl", judgments)
 
 
 def arena_hard(records: Sequence[Record], folder: Path) -> None:
@@ -99,7 +100,7 @@ def arena_hard(records: Sequence[Record], folder: Path) -> None:
         }
         lines.setdefault((record["judge"], record["contestant"]), []).append(line)
     for (judge, model), judgments in lines.items():
-        _write_lines(folder / "model_judgment" / _file(judge) / f"{_file(model)}.jsonl", judgments)
+        write_lines(folder / "model_judgment" / _file(judge) / f"{_file(model)}.jsonl", judgments)
 
 
 EXPORTS: Mapping[str, Callable[[Sequence[Record], Path], None]] = {
@@ -143,9 +144,9 @@ def _questions_and_answers(
         ):
             replies = [m["content"] for m in messages if m["role"] == "assistant"] + [reply]
             answers.setdefault(name, {}).setdefault(key, answer(key, name, user, replies))
-    _write_lines(folder / "question.jsonl", list(questions.values()))
+    write_lines(folder / "question.jsonl", list(questions.values()))
     for name, given in answers.items():
-        _write_lines(folder / "model_answer" / f"{_file(name)}.jsonl", list(given.values()))
+        write_lines(folder / "model_answer" / f"{_file(name)}.jsonl", list(given.values()))
 
 
 def _mt_answer(key: str, model: str, user: list[str], replies: list[str]) -> dict[str, Any]:
@@ -190,8 +191,3 @@ def _file(name: str) -> str:
 def _write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

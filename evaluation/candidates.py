@@ -9,7 +9,6 @@ The candidates are those that a training by `select` chooses from: where one has
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from ..inference.completion import Completion, Message
 from ..inference.encoders import make_encoder
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
+from ..inference.records import json_line
 from ..inference.saying import say
 from ..inference.settings import construct
 from ..plugins.judged import Judged
@@ -153,7 +153,7 @@ class Sampler:
 
         async def one(scenario: Scenario, draw: int) -> list[dict[str, Any]]:
             records = await self._dialogue(scenario, draw)
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            file.writelines(map(json_line, records))
             file.flush()
             done()
             return records

@@ -12,8 +12,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..envs.interfaces.plain import Plain
 from ..envs.task import Task
 from ..envs.users import make_user
@@ -23,7 +21,7 @@ from ..inference.endpoint import endpoints_from_settings
 from ..inference.errors import ConfigError, near_miss
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.places import MATCHES

@@ -79,8 +79,7 @@ def _bundled(name: str, own: Mapping[str, Any], task: Task, where: str, first_dr
     if unfit := own.keys() - {"bundle", "trusted"}:
         raise ConfigError(f"`{where}.{min(unfit)}` is the bundle's own: leave it out")
     bundle = load_bundle(own["bundle"], task.client, trusted=bool(own.get("trusted")))
-    learnt = bundle.settings["task"]
-    task = replace(task, interface=bundle.interface, encoder=bundle.encoder, system=task.system or learnt["system"])
+    task = replace(task, interface=bundle.interface, encoder=bundle.encoder, system=task.system or bundle.system)
     return PolicyContestant(name, bundle.policy, task, first_draw)
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..envs.users import make_user
@@ -20,7 +18,7 @@ from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.garbage import calm_collection
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.places import MATCHES
@@ -31,6 +29,7 @@ from .judge_health import known_of_judge
 from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .plan import make_plan
+from .ray_matches import ask_ahead, check_ray
 from .report import write_report
 from .table import show_boards
 from .tensorboard import write_scalars
@@ -127,6 +126,10 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
         client.close()
 
 
+def _over_ray(config: Mapping[str, Any]) -> bool:
+    return (config.get("rollouts") or {}).get("name") == "ray"
+
+
 class Checked(NamedTuple):
     """Everything of an evaluation that can be wrong before there is a bundle; ``about`` is what is known of the judge."""
 
@@ -143,6 +146,8 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
         ConfigError: If a name is unknown or a value is refused.
     """
     settings = construct(Settings, config["evaluation"], "evaluation")
+    if _over_ray(config):
+        check_ray(config, client)
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     context = JudgeContext(client, endpoints_from_settings(config["inference"]))
     model = context.endpoint("judge").model
@@ -187,7 +192,8 @@ class Evaluation:
             interface=self.bundle.interface,
             encoder=self.bundle.encoder,
             scenarios=scenarios,
-            **self.bundle.settings["task"],
+            system=self.bundle.system,
+            max_turns=self.bundle.max_turns,
         )
 
     def play(self, run: Run) -> None:
@@ -198,9 +204,7 @@ class Evaluation:
         """
         path = run.folder / MATCHES
         path.unlink(missing_ok=True)  # of an earlier part of the run: the cassette has what it asked
-        if (self._config.get("rollouts") or {}).get("name") == "ray":
-            from .ray_matches import ask_ahead
-
+        if _over_ray(self._config):
             folder = str(self.bundle.folder.resolve())
             ask_ahead(self._config, self.client, folder, self._trusted, len(self.task.scenarios))
         tallies = self.matches(path)

@@ -9,13 +9,10 @@ duologue export pairs runs/pairs/latest to=pairs.jsonl margin=0.2
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from ..envs.benchmarks import benchmark_scenarios
 from ..envs.importers import IMPORTERS, DataOptions, counts, import_scenarios
@@ -23,7 +20,8 @@ from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
-from ..inference.saying import say
+from ..inference.records import write_lines
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.places import MATCHES
 from ..plugins.run_folder import Run
@@ -142,8 +140,7 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
         tally = tallies.setdefault(key, Tally(*key))
         tally.add(Scenario(one.scenario, "test", ("imported",)), one.match)
     with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
-        lines = [json.dumps(one.record(), ensure_ascii=False) + "\n" for one in judged]
-        (folder / MATCHES).write_text("".join(lines), encoding="utf-8")
+        write_lines(folder / MATCHES, [one.record() for one in judged])
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
         run.afterwards = lambda: write_report(folder)
     show_boards(run.summary["results"], Console())

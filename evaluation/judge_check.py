@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, endpoints_from_settings
 from ..inference.errors import ConfigError, DuologueError
 from ..inference.progress import ProgressLine
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..plugins.judge import Judge, JudgeContext, PairwiseJudge
 from ..plugins.manager import plugins
 from ..plugins.run_folder import Run

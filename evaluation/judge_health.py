@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.errors import ConfigError
-from ..inference.records import read_object
+from ..inference.records import read_json
 from ..plugins.places import CONFIG, SUMMARY
 from .judging import first_place
 from .leaderboard import Record, score
@@ -147,13 +147,9 @@ def known_of_judge(
         return found
     path = Path(check).expanduser() / SUMMARY
     try:
-        content = read_object(path.read_text(encoding="utf-8"), str(path))
-        config = path.parent / CONFIG
-        checked = read_object(config.read_text(encoding="utf-8"), str(config))
-    except OSError as error:
-        raise ConfigError(
-            f"`{where}`: {error.filename} cannot be read: give the folder of a `duologue judge-check`"
-        ) from error
+        content, checked = read_json(path, dict), read_json(path.parent / CONFIG, dict)
+    except ConfigError as error:
+        raise ConfigError(f"`{where}`: {error}: give the folder of a `duologue judge-check`") from error
     figures = (content.get("judge_check") or {}).get("figures")
     if not figures:
         raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..envs.scenarios import Scenario
 from ..envs.transition import EpisodeFailed
 from ..inference.completion import Message
 from ..inference.errors import DuologueError, RunStopped
+from ..inference.records import json_line
 from .contestants import Answer, Contestant
 from .judging import Match, Referee, first_place, same_winner
 from .statistics import WinRate, win_rate
@@ -121,7 +121,7 @@ async def play_matches(
             pairs = [(tally, a, b) for tally, a in zip(tallies, own, strict=True) for b in against]
             matches = await asyncio.gather(*(_decide(referee, a, b) for _, a, b in pairs))
             for (tally, a, b), match in zip(pairs, matches, strict=True):
-                file.write(json.dumps(_record(scenario, repeat, tally, a, b, match), ensure_ascii=False) + "\n")
+                file.write(json_line(_record(scenario, repeat, tally, a, b, match)))
             file.flush()
             progress()
             return [(tally, match) for (tally, _, _), match in zip(pairs, matches, strict=True)]

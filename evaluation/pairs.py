@@ -6,7 +6,6 @@ A pair is one line: ``prompt``, ``chosen`` and ``rejected`` as lists of messages
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..inference.errors import ConfigError
-from ..inference.records import read_records
+from ..inference.records import read_records, write_lines
 from ..plugins.places import MATCHES
 from .report import read_matches
 
@@ -164,7 +163,6 @@ def write_pairs(made: Made, path: Path) -> str:
     Returns:
         A line that says how many there are, and what was left out.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in made.pairs), encoding="utf-8")
+    write_lines(path, made.pairs)
     left = ", ".join(f"{count:,} {_LEFT_OUT[name]}" for name, count in made.left_out.items() if count)
     return f"{len(made.pairs):,} pairs written to {path}" + (f"; left out: {left}" if left else "")

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
 from ..inference.lengths import Lengths, lengths
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from .planner import Need, Planner
 
 if TYPE_CHECKING:

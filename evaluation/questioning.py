@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
+from ..inference.records import json_line
 from ..plugins.bench import Bench, compared
 from ..plugins.judge import Judge, PairwiseJudge
 from ..plugins.verdict import Failure, Score, Turn
@@ -73,7 +73,7 @@ class Questioning:
 
         async def kept(job: Coroutine[Any, Any, list[Asked]]) -> list[Asked]:
             found = await job
-            file.writelines(json.dumps(asdict(asked), ensure_ascii=False) + "\n" for asked in found)
+            file.writelines(json_line(asdict(asked)) for asked in found)
             file.flush()
             done()
             return found

@@ -7,6 +7,7 @@ played as ever and finds every answer there: so its results are those of one pro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from ..agents.books import check_shareable
@@ -35,9 +36,7 @@ def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, t
             keep.
         DuologueError: What no retry can mend.
     """
-    check_shareable(config)
-    if client.cassette.mode == "off":
-        raise ConfigError("an evaluation with `rollouts=ray` needs a cassette: set `inference.cassette.mode=record`")
+    check_ray(config, client)
     workers = RayWorkers(construct(RaySettings, config["rollouts"], "rollouts"), MatchWorker, config, bundle, trusted)
     try:
         shares = workers.deal(
@@ -46,8 +45,20 @@ def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, t
             lambda: client.bounds.stopped,
             lambda share: share.books.add_to(client),
         )
-        for _ in shares:
-            pass
+        with closing(shares):
+            for _ in shares:
+                pass
         return workers.lost
     finally:
         workers.close()
+
+
+def check_ray(config: Mapping[str, Any], client: InferenceClient) -> None:
+    """Refuses, before anything is paid, an evaluation that several processes cannot share.
+
+    Raises:
+        ConfigError: If there is no cassette by which they share answers, or a budget that each would spend by itself.
+    """
+    check_shareable(config)
+    if client.cassette.mode == "off":
+        raise ConfigError("an evaluation with `rollouts=ray` needs a cassette: set `inference.cassette.mode=record`")

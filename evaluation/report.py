@@ -17,6 +17,7 @@ import jinja2
 import numpy as np
 
 from ..inference.errors import ConfigError
+from ..inference.records import read_json, read_records
 from ..plugins.places import MATCHES, SUMMARY
 from ..plugins.progress import PROGRESS
 from .battles import Battles
@@ -130,12 +131,9 @@ def as_json(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}): give the folder of `duologue run` or `evaluate`"
-        ) from error
-    return dict(content)
+        return dict(read_json(path, dict))
+    except ConfigError as error:
+        raise ConfigError(f"{error}: give the folder of `duologue run` or `evaluate`") from error
 
 
 def read_matches(path: Path) -> list[Record]:
@@ -144,14 +142,7 @@ def read_matches(path: Path) -> list[Record]:
     Raises:
         ConfigError: If it cannot be read, or holds none.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): a report needs an evaluation's matches") from error
-    if not records:
-        raise ConfigError(f"{path} holds no match")
-    return records
+    return [record for _, record in read_records(path, "the evaluation's matches")]
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..inference.saying import say
+from ..inference.saying import Console, say
 
 
 def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:

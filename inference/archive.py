@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .cassette import Cassette
+from .counted import read_usage
 from .errors import ConfigError
 from .packing import pack, unpack
+from .records import numbered_lines
 from .sqlite_answers import broken
 
 
@@ -67,15 +69,6 @@ class Stats:
         return {**asdict(self), "answers": self.answers}
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
-
-
 class _Request(msgspec.Struct):
     endpoint: str = ""
     path: str = ""
@@ -112,20 +105,19 @@ def stats(path: Path) -> Stats:
         files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
         result = Stats(str(path), sum(file.stat().st_size for file in files if file.exists()))
         for row in rows(connection):
-            try:
-                request = msgspec.json.decode(unpack(row.request), type=_Request)
-                usage = msgspec.json.decode(unpack(row.body), type=_Answer).usage
-            except (zlib.error, msgspec.MsgspecError):
+            if (intact := _intact(row)) is None:
                 result.damaged += 1
                 continue
+            request, body = intact
+            usage = read_usage(body)
             shelf = found.setdefault((request.endpoint, request.path), Shelf(request.endpoint, request.path))
             shelf.answers += 1
             shelf.bytes += len(row.request) + len(row.body)
             shelf.first, shelf.last = min(shelf.first, row.created), max(shelf.last, row.created)
-            if usage is not None:
+            if usage is not None and usage.billed is not None:
                 shelf.counted += 1
-                shelf.prompt_tokens += usage.prompt_tokens
-                shelf.completion_tokens += usage.completion_tokens
+                shelf.prompt_tokens += usage.billed[0]
+                shelf.completion_tokens += usage.billed[1]
     result.shelves = sorted(found.values(), key=lambda shelf: -shelf.answers)
     return result
 
@@ -205,12 +197,10 @@ def prune(
     keys = []
     with opened(path) as connection:
         for row in rows(connection):
-            try:
-                request = msgspec.json.decode(unpack(row.request), type=_Request)
-                unpack(row.body)
-            except (zlib.error, msgspec.MsgspecError):
+            if (intact := _intact(row)) is None:
                 keys.append((row.key,))
                 continue
+            request, _ = intact
             asked = endpoint is not None or limit is not None
             named = endpoint is None or endpoint in request.endpoint
             if asked and named and (limit is None or row.created < limit):
@@ -244,15 +234,19 @@ def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:
     return map(PackedRow._make, connection.execute("SELECT key, request, body, latency_s, created FROM answers"))
 
 
-def _lines(source: Path) -> Iterator[_Line]:
+def _intact(row: PackedRow) -> tuple[_Request, bytes] | None:
+    """The request and the body of an answer; None if it is damaged."""
     try:
-        with source.open("rb") as file:
-            for number, text in enumerate(file, start=1):
-                try:
-                    yield msgspec.json.decode(text, type=_Line)
-                except msgspec.MsgspecError as error:
-                    raise ConfigError(
-                        f"{source}, line {number}: no line of an exported cassette ({error}); nothing was imported"
-                    ) from error
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error}") from error
+        return msgspec.json.decode(unpack(row.request), type=_Request), unpack(row.body)
+    except (zlib.error, ValueError, RecursionError):
+        return None
+
+
+def _lines(source: Path) -> Iterator[_Line]:
+    for number, text in numbered_lines(source):
+        try:
+            yield msgspec.json.decode(text, type=_Line)
+        except msgspec.MsgspecError as error:
+            raise ConfigError(
+                f"{source}, line {number}: no line of an exported cassette ({error}); nothing was imported"
+            ) from error

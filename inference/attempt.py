@@ -165,7 +165,7 @@ class Attempts:
         """Gives the place back after an answer of any status."""
         if answer.status < 400:
             usage = read_usage(answer.body) if self._tokens or self._account is not None else None
-            self._gate.leave(place, status=answer.status, tokens=None if usage is None else usage.total_tokens)
+            self._gate.leave(place, status=answer.status, tokens=None if usage is None else usage.total)
             if self._account is not None:
                 self._settle(self._account, usage)
         else:
@@ -187,12 +187,11 @@ class Attempts:
     @staticmethod
     def _settle(account: Account, usage: Counted | None) -> None:
         """Books what the server says it counted; a redirect and a server that does not count are booked as set aside."""
-        if usage is None or usage.total_tokens is None:
+        billed = None if usage is None else usage.billed
+        if billed is None:
             account.unknown()
         else:
-            completion = usage.completion_tokens or 0
-            prompt = usage.total_tokens - completion if usage.prompt_tokens is None else usage.prompt_tokens
-            account.billed(prompt, completion)
+            account.billed(*billed)
 
 
 def retry_after(answer: Answer, now: float) -> float | None:

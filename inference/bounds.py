@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .budget import Account, Amount, Budget
-from .endpoint import Endpoint
+from .budget import Account, Amount, Budget, Overrun
+from .endpoint import Endpoint, Price
 from .errors import ConfigError, DuologueError, RunStopped
 from .retries import RetryBudget
 
@@ -44,6 +45,8 @@ class Bounds:
     stopped: RunStopped | None = None
     _under_way: int = 0
     _idle: asyncio.Event | None = None
+    _overruns: dict[str, Overrun] = field(default_factory=dict)
+    _unpriced: set[str] = field(default_factory=set)
 
     def check(self) -> None:
         """Refuses a call if the run was told to end.
@@ -89,4 +92,18 @@ class Bounds:
                 )
             longest = max(named, default=0) * int(body.get("n") or 1)
         most = Amount(1, len(content) + longest, endpoint.price.cost_usd(len(content), longest))
-        return Account(self.budget, role, most, endpoint.price)
+        if self.budget.limits_money(role):
+            self._ask_for_price(endpoint)
+        overrun = self._overruns.setdefault(endpoint.identity, Overrun()) if self.budget.counts_tokens else None
+        return Account(self.budget, role, most, endpoint.price, longest, overrun)
+
+    def _ask_for_price(self, endpoint: Endpoint) -> None:
+        """Warns once of a model that costs nothing although money is limited; what runs on this machine may."""
+        if endpoint.price != Price() or endpoint.local or endpoint.identity in self._unpriced:
+            return
+        self._unpriced.add(endpoint.identity)
+        warnings.warn(
+            f"a limit on money does not hold for model `{endpoint.model}` at {endpoint.base_url}, which has no price: "
+            "set its `price`, such as `price.per_million_prompt_tokens_usd=0.1`",
+            stacklevel=2,
+        )

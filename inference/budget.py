@@ -7,6 +7,7 @@ is there. What is set aside near a limit may come back, so a request waits for i
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -104,6 +105,7 @@ class Budget:
         self.spent: dict[str, Amount] = dict(spent or {})
         self.on_change: Callable[[], None] = lambda: None
         self._open: Counter[str] = Counter()
+        self._held: dict[str, Amount] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @classmethod
@@ -140,6 +142,11 @@ class Budget:
         every = [self.limits, *self.roles.values()]
         return any(limits.tokens is not None or limits.usd is not None for limits in every)
 
+    def limits_money(self, role: str) -> bool:
+        """Whether a limit on money holds for a role."""
+        own = self.roles.get(role)
+        return self.limits.usd is not None or (own is not None and own.usd is not None)
+
     @property
     def total(self) -> Amount:
         """What all roles spent, with what is set aside."""
@@ -149,20 +156,23 @@ class Budget:
         """Sets an amount aside; waits while others may give back what is missing.
 
         Raises:
-            BudgetSpent: If it does not fit, and nothing is set aside that could come back.
+            BudgetSpent: If it does not fit, even if all came back that is set aside.
         """
-        while (reason := self._over(role, amount, self.spent)) is not None:
-            if not self._open.total():
+        while self._over(role, amount, self.spent) is not None:
+            settled = {name: spent - self._held.get(name, Amount()) for name, spent in self.spent.items()}
+            if (reason := self._over(role, amount, settled)) is not None:
                 raise BudgetSpent(self._worded(role, reason, self.total))
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
             await future
         self._open[role] += 1
+        self._held[role] = self._held.get(role, Amount()) + amount
         self._book(role, amount)
 
     def settle(self, role: str, reserved: Amount, actual: Amount) -> None:
         """Books what was really spent in place of what was set aside."""
         self._open[role] -= 1
+        self._held[role] = self._held[role] - reserved if self._open[role] else Amount()
         self._book(role, actual - reserved)
         while self._waiting:
             waiting = self._waiting.popleft()
@@ -190,6 +200,28 @@ class Budget:
         )
 
 
+class Overrun:
+    """By how much one endpoint's answers exceed the length that requests allow, for servers that ignore ``max_tokens``.
+
+    The first request goes alone, so that no others rely on a bound that the server does not keep.
+
+    Attributes:
+        factor: The largest ratio so far of an answer's tokens to its request's bound; at least 1.
+        alone: Held by the request that goes first.
+        known: Whether an answer has come.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.known = False
+        self.alone = asyncio.Lock()
+
+    def see(self, completion_tokens: int, longest: int) -> None:
+        """Learns from an answer."""
+        self.known = True
+        self.factor = max(self.factor, completion_tokens / longest)
+
+
 class Account:
     """What one call sets aside, attempt by attempt.
 
@@ -198,13 +230,19 @@ class Account:
         role: Whose call it is.
         most: What one attempt costs at most.
         price: What the endpoint bills.
+        longest: The completion tokens that are part of ``most``.
+        overrun: What is known of the endpoint's answers; None where nobody counts their tokens.
     """
 
-    __slots__ = ("_budget", "_held", "_most", "_price", "_role")
+    __slots__ = ("_alone", "_budget", "_held", "_longest", "_most", "_overrun", "_price", "_role")
 
-    def __init__(self, budget: Budget, role: str, most: Amount, price: Price) -> None:
+    def __init__(
+        self, budget: Budget, role: str, most: Amount, price: Price, longest: int = 0, overrun: Overrun | None = None
+    ) -> None:
         self._budget, self._role, self._most, self._price = budget, role, most, price
-        self._held = False
+        self._longest, self._overrun = longest, overrun if longest else None
+        self._held: Amount | None = None
+        self._alone = False
 
     async def open(self) -> None:
         """Sets one attempt aside, before it is sent.
@@ -212,12 +250,31 @@ class Account:
         Raises:
             BudgetSpent: If there is no room for it.
         """
-        await self._budget.reserve(self._role, self._most)
-        self._held = True
+        overrun, most = self._overrun, self._most
+        if overrun is not None:
+            if not overrun.known:
+                await self._go_first(overrun)
+            further = math.ceil(self._longest * (overrun.factor - 1))
+            most += Amount(0, further, self._price.cost_usd(0, further) - self._price.per_request_usd)
+        try:
+            await self._budget.reserve(self._role, most)
+        except BaseException:
+            self._release()
+            raise
+        self._held = most
+
+    async def _go_first(self, overrun: Overrun) -> None:
+        """Goes alone, or waits until an answer has come."""
+        await overrun.alone.acquire()
+        self._alone = True
+        if overrun.known:
+            self._release()
 
     def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
         """The attempt was answered, and the server says what it counted."""
         cost_usd = self._price.cost_usd(prompt_tokens, completion_tokens)
+        if self._overrun is not None:
+            self._overrun.see(completion_tokens, self._longest)
         self._close(Amount(1, prompt_tokens + completion_tokens, cost_usd))
 
     def free(self) -> None:
@@ -226,9 +283,15 @@ class Account:
 
     def unknown(self) -> None:
         """Nobody knows whether the attempt is billed: it counts as it was set aside."""
-        self._close(self._most)
+        self._close(self._held or Amount())
 
     def _close(self, actual: Amount) -> None:
-        if self._held:
-            self._held = False
-            self._budget.settle(self._role, self._most, actual)
+        self._release()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._budget.settle(self._role, held, actual)
+
+    def _release(self) -> None:
+        if self._alone and self._overrun is not None:
+            self._alone = False
+            self._overrun.alone.release()

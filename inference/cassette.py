@@ -175,6 +175,8 @@ class Cassette:
             self._write(batch)
         except CassetteError as error:
             batch.error = error
+        except BaseException as error:  # noqa: BLE001  (whoever waits must not take it for kept)
+            batch.error = CassetteError(f"the cassette {self.place} cannot be written: {type(error).__name__}: {error}")
         finally:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 batch.loop.call_soon_threadsafe(batch.over.set)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,7 @@ from . import archive
 from .cassette import DEFAULT_PLACE
 from .errors import ConfigError, near_miss
 from .options import read_arguments
-from .saying import say
+from .saying import Console, say
 from .settings import construct
 
 

@@ -25,12 +25,14 @@ from .bounds import Bounds
 from .budget import Amount, Budget
 from .cassette import DEFAULT_PLACE, Cassette
 from .completion import Completion, Message, read_completion, read_embeddings
-from .counted import read_usage
+from .counted import Counted, read_usage
 from .endpoint import Endpoint, Sampling
-from .errors import InferenceError, RunStopped, Unreadable
+from .errors import EndpointRefused, InferenceError, NotAnAPI, RunStopped, Unreadable
 from .ledger import Ledger
+from .lenient import mend
 from .loop import LoopThread, T
 from .meter import Meter
+from .no_answer import no_answer
 from .retries import RetryBudget
 from .settings import construct
 from .single_flights import SingleFlights
@@ -73,6 +75,7 @@ class InferenceClient:
         self._transport = Transport(self.bounds)
         self._closed = False
         self._flights = SingleFlights(self.cassette)
+        self._readable: set[str] = set()  # addresses that gave an answer of the kind that was asked for
 
     _shared: dict[int, InferenceClient] = {}  # noqa: RUF012  (by process id, so that a fork gets its own)
 
@@ -137,9 +140,14 @@ class InferenceClient:
                 body["top_logprobs"] = top_logprobs
 
         def read(raw: bytes, latency_s: float, reused: bool) -> Completion:
-            return read_completion(
-                raw, endpoint, logprobs=logprobs, required=logprobs_required, latency_s=latency_s, reused=reused
-            )
+            try:
+                completion = read_completion(
+                    raw, endpoint, logprobs=logprobs, required=logprobs_required, latency_s=latency_s, reused=reused
+                )
+            except NotAnAPI as error:
+                raise self._misplaced(endpoint, error) from error
+            self._readable.add(endpoint.base_url)
+            return completion
 
         with self.bounds:
             completion = await self._ask(endpoint, "/chat/completions", body, sample_index, role, read)
@@ -163,7 +171,7 @@ class InferenceClient:
             endpoint,
             "/embeddings",
             {"input": list(texts)},
-            lambda raw: read_embeddings(raw, endpoint, texts),
+            lambda raw: read_embeddings(raw, texts),
             role=role,
         )
         return np.asarray(vectors, np.float32)
@@ -189,21 +197,24 @@ class InferenceClient:
             CassetteError: If the cassette is broken, or has no answer in replay mode.
         """
 
-        def checked(raw: bytes, latency_s: float, reused: bool) -> tuple[R, int, bool]:
+        def checked(raw: bytes, latency_s: float, reused: bool) -> tuple[R, Counted, bool]:
             try:
-                return read(raw), _counted(raw), reused
-            except (ValueError, msgspec.MsgspecError) as error:
-                start = raw[:80].decode("utf-8", "replace")
-                raise Unreadable(f"{endpoint.base_url}{path} answered unexpectedly ({error}): {start!r}") from error
+                found = read(raw)
+            except (ValueError, RecursionError, OverflowError) as error:
+                failed = no_answer(raw, endpoint, f"answer of {path}", error)
+                raise self._misplaced(endpoint, failed) if isinstance(failed, NotAnAPI) else failed from error
+            self._readable.add(endpoint.base_url)
+            return found, read_usage(raw) or Counted(), reused
 
         body = {"model": endpoint.model, **fields}
         with self.bounds:
-            found, tokens, reused = await self._ask(endpoint, path, body, 0, role, checked)
-            cost_usd = endpoint.price.cost_usd(tokens, 0)
+            found, usage, reused = await self._ask(endpoint, path, body, 0, role, checked)
+            tokens = usage.billed or (0, usage.completion_tokens or 0)
+            cost_usd = endpoint.price.cost_usd(*tokens)
             if reused:
                 self.meter.count_reused(role)
             else:
-                self.meter.count_prompt(role, tokens, cost_usd)
+                self.meter.count_paid(role, *tokens, cost_usd)
         return found, cost_usd
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -255,6 +266,10 @@ class InferenceClient:
             if self.bounds.budget is not None:
                 self.bounds.budget.close()
 
+    def _misplaced(self, endpoint: Endpoint, error: NotAnAPI) -> InferenceError:
+        """The error of a web page: that of the user's address, unless this address has given answers before."""
+        return error if endpoint.base_url in self._readable else EndpointRefused(str(error))
+
     async def _ask(
         self,
         endpoint: Endpoint,
@@ -266,7 +281,11 @@ class InferenceClient:
     ) -> R:
         """Asks, or finds the answer in the cassette."""
         self.bounds.check()
-        content = _encode(body)
+        try:
+            content = _encode(body)
+        except UnicodeEncodeError:  # a lone surrogate, which no UTF-8 can hold
+            body = mend(body)
+            content = _encode(body)
 
         async def fetch() -> tuple[bytes, float, R]:
             return await self._fetch(endpoint, path, body, content, role, read)
@@ -307,9 +326,3 @@ class InferenceClient:
                     raise
                 await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)))
                 attempt += 1
-
-
-def _counted(raw: bytes) -> int:
-    """The tokens that were billed for a request that samples nothing."""
-    usage = read_usage(raw)
-    return 0 if usage is None else usage.prompt_tokens or usage.total_tokens or 0

@@ -8,8 +8,13 @@ from typing import TypedDict
 
 import msgspec
 
+from .answer_body import AnswerMessage, TokenLogprob, TopLogprob, decode_chat
+from .counted import Counted
 from .endpoint import Endpoint
 from .errors import EndpointRefused, Unreadable
+from .no_answer import no_answer
+
+__all__ = ["Completion", "Message", "TokenLogprob", "TopLogprob", "read_completion", "read_embeddings"]
 
 
 class Message(TypedDict):
@@ -17,21 +22,6 @@ class Message(TypedDict):
 
     role: str
     content: str
-
-
-class TopLogprob(msgspec.Struct, frozen=True, gc=False):
-    """One of the likeliest tokens at a position."""
-
-    token: str
-    logprob: float
-
-
-class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
-    """One sampled token with its natural-log probability and, where asked for, the likeliest alternatives."""
-
-    token: str
-    logprob: float
-    top_logprobs: tuple[TopLogprob, ...] = ()
 
 
 class Completion(msgspec.Struct, frozen=True, gc=False):
@@ -61,34 +51,9 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     reused: bool = False
 
 
-class _Logprobs(msgspec.Struct, gc=False):
-    content: tuple[TokenLogprob, ...] | None = None
+_FAILED = "error"
+"""How an answer ends that its server gave up."""
 
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Body(msgspec.Struct, gc=False):
-    choices: list[_Choice]
-    usage: _Usage | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Body)
 _SILENT = ("length", "content_filter", "tool_calls")
 """How an answer can end without saying anything: cut in thought, taken away by a filter, or with a call of a tool."""
 
@@ -116,15 +81,20 @@ def read_completion(
 
     Raises:
         Unreadable: If the body is no chat completion, or one that says nothing although it was not cut or filtered.
-        EndpointRefused: If logprobs were asked for and the model gives none.
+        CallFailed: If it holds an error instead.
+        EndpointRefused: If that error concerns the account, the key or the model; or if logprobs were asked for and the
+            model gives none.
     """
     try:
-        decoded = _DECODER.decode(body)
-        choice = decoded.choices[0]
-    except (msgspec.MsgspecError, IndexError) as error:
-        start = body[:80].decode("utf-8", "replace")
-        raise Unreadable(f"{endpoint.base_url} answered with no chat completion ({error}): {start!r}") from error
-    if choice.message.content is None and not choice.message.refusal and choice.finish_reason not in _SILENT:
+        decoded = decode_chat(body, logprobs=logprobs)
+    except ValueError as error:
+        raise no_answer(body, endpoint, "chat completion", error) from error
+    choice = decoded.choices[0]
+    message = choice.message
+    if choice.finish_reason == _FAILED or ((decoded.error or choice.error) and not message.content):
+        raise no_answer(body, endpoint, "chat completion", "the server gave up while it answered", cut=True)
+    says = message.content is not None or message.refusal or message.tool_calls
+    if not says and choice.finish_reason not in _SILENT:
         raise Unreadable(f"{endpoint.base_url} answered with a chat completion without content")
     tokens = choice.logprobs.content if choice.logprobs else None
     if logprobs and required and tokens is None:
@@ -133,21 +103,22 @@ def read_completion(
             "Set `interface.logprobs=false`, or choose a model whose API gives them"
         )
     text, reasoning = _parts(choice.message)
-    usage = decoded.usage or _Usage()
+    usage = decoded.usage or Counted()
+    prompt_tokens, completion_tokens = usage.billed or (0, usage.completion_tokens or 0)
     return Completion(
         text=text.strip(),
         reasoning=reasoning,
         finish_reason=choice.finish_reason or "stop",
         logprobs=tokens if logprobs else None,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         latency_s=latency_s,
-        cost_usd=endpoint.price.cost_usd(usage.prompt_tokens, usage.completion_tokens),
+        cost_usd=endpoint.price.cost_usd(prompt_tokens, completion_tokens),
         reused=reused,
     )
 
 
-def _parts(message: _Message) -> tuple[str, str]:
+def _parts(message: AnswerMessage) -> tuple[str, str]:
     """What the assistant says, and its reasoning, which comes apart or inside ``<think>`` tags."""
     thought = _THINK.match(message.content or "")
     text = (message.content or message.refusal or "")[thought.end() if thought else 0 :]
@@ -155,8 +126,8 @@ def _parts(message: _Message) -> tuple[str, str]:
 
 
 class _Embedding(msgspec.Struct, gc=False):
-    index: int
     embedding: list[float]
+    index: int | None = None
 
 
 class _Embeddings(msgspec.Struct, gc=False):
@@ -166,20 +137,20 @@ class _Embeddings(msgspec.Struct, gc=False):
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
-def read_embeddings(body: bytes, endpoint: Endpoint, texts: Sequence[str]) -> list[list[float]]:
+def read_embeddings(body: bytes, texts: Sequence[str]) -> list[list[float]]:
     """Decodes the body of ``/embeddings`` into one vector per text, in order.
 
+    Entries without an index take the places that are left, in their order: some servers leave out an index of 0, others all.
+
     Raises:
-        Unreadable: If the body does not hold exactly one embedding per text, all of one length.
+        ValueError: If the body does not hold exactly one embedding per text, all of one length.
     """
-    try:
-        decoded = _EMBEDDINGS.decode(body)
-    except msgspec.MsgspecError as error:
-        start = body[:80].decode("utf-8", "replace")
-        raise Unreadable(f"{endpoint.base_url} answered with no embeddings ({error}): {start!r}") from error
-    vectors = {item.index: item.embedding for item in decoded.data}
-    if sorted(vectors) != list(range(len(texts))):
-        raise Unreadable(f"{endpoint.base_url} returned {len(vectors)} embeddings for {len(texts)} texts")
+    items = _EMBEDDINGS.decode(body).data
+    named = {item.index for item in items}
+    left = iter([place for place in range(len(items)) if place not in named])
+    vectors = {next(left, -1) if item.index is None else item.index: item.embedding for item in items}
+    if len(items) != len(texts) or sorted(vectors) != list(range(len(texts))):
+        raise ValueError(f"there are {len(vectors)} embeddings for {len(texts)} texts")
     if len({len(vector) for vector in vectors.values()}) > 1:
-        raise Unreadable(f"{endpoint.base_url} returned embeddings of different lengths")
+        raise ValueError("the embeddings have different lengths")
     return [vectors[i] for i in range(len(texts))]

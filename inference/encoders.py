@@ -17,6 +17,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .client import InferenceClient
-from .endpoint import Endpoint
+from .endpoint import Endpoint, Price
 from .errors import ConfigError
-from .settings import construct, named
+from .settings import named
 
 Vectors = npt.NDArray[np.float32]
 
@@ -37,11 +38,13 @@ class Encoder(ABC):
 
     Attributes:
         dim: Length of a vector.
+        endpoint: The server that it sends texts to; None if it computes on this machine.
         settings: What `make_encoder` needs to build the same encoder again; plain values.
     """
 
     name: str
     dim: int
+    endpoint: Endpoint | None = None
     cache_size = 10_000  # texts: some 15 MB, and a training set's candidates fit
 
     def __init__(self) -> None:
@@ -162,6 +165,7 @@ class EndpointEncoder(Encoder):
         client: Supplied by the program.
         api_key_env: As in `Endpoint`.
         batch_size: Texts per request, at most.
+        price: Settings of `Price`, for the budget and the report.
     """
 
     name = "endpoint"
@@ -174,14 +178,14 @@ class EndpointEncoder(Encoder):
         client: InferenceClient,
         api_key_env: str | None = "OPENAI_API_KEY",
         batch_size: int = 64,
+        price: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("dim", dim), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, not {value}")
-        self.endpoint = construct(
-            Endpoint, {"base_url": base_url, "model": model, "api_key_env": api_key_env}, "encoder"
-        )
+        settings = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "price": price}
+        self.endpoint: Endpoint = Endpoint.from_settings(settings, "encoder")
         self.dim = dim
         self._client = client
         self._batch_size = batch_size
@@ -190,7 +194,10 @@ class EndpointEncoder(Encoder):
     def settings(self) -> dict[str, Any]:
         """Address, model and dimension; the name of the key's variable, never the key."""
         endpoint = self.endpoint
-        settings = {"base_url": endpoint.base_url, "model": endpoint.model, "api_key_env": endpoint.api_key_env}
+        settings: dict[str, Any] = {"base_url": endpoint.base_url, "model": endpoint.model}
+        settings |= {"api_key_env": endpoint.api_key_env}
+        if endpoint.price != Price():
+            settings["price"] = asdict(endpoint.price)
         return {"name": self.name, "dim": self.dim, "batch_size": self._batch_size, **settings}
 
     async def _encode_new(self, texts: list[str]) -> Vectors:

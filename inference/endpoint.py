@@ -144,6 +144,11 @@ class Endpoint:
         return self.base_url.startswith(f"{EMBEDDED}://")
 
     @property
+    def local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.embedded or _on_this_machine(self.base_url)
+
+    @property
     def identity(self) -> str:
         """What makes answers interchangeable in the cassette: the address and the model."""
         return f"{self.base_url} {self.model}"

@@ -15,6 +15,7 @@
         └── CallFailed             it did not work this time, after bounded retries. Ends one episode
             ├── Rejected           this very request is not accepted, while others are
             └── Unreadable         what came is no answer
+                └── NotAnAPI       it is a web page or a plain text
 
 `EndpointRefused` and `CallFailed` differ in what the caller should do, not in what the server said: the first is
 the user's to mend, the second is the weather.
@@ -101,6 +102,10 @@ class Rejected(CallFailed):
 
 class Unreadable(CallFailed):
     """The endpoint answered with what is no answer."""
+
+
+class NotAnAPI(Unreadable):
+    """The endpoint answered with a web page or a plain text: the address may be that of something else."""
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -56,7 +56,7 @@ def lengths(path: Path, endpoint: str, most: int = 300) -> Lengths | None:
             try:
                 asked = msgspec.json.decode(unpack(row.request), type=_Asked)
                 usage = read_usage(unpack(row.body))
-            except (zlib.error, msgspec.MsgspecError):
+            except (zlib.error, ValueError, RecursionError):
                 continue
             if asked.endpoint == endpoint and asked.body.messages and usage is not None and usage.prompt_tokens:
                 size += sum(len(str(message.get("content")).encode()) for message in asked.body.messages)

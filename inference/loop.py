@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from .foreign import place_in
+from .saying import say
 
 try:
     import uvloop
@@ -18,6 +22,9 @@ T = TypeVar("T")
 CLOSING_S = 10.0
 """Seconds in which what runs on the loop must have ended after it was cancelled."""
 
+PATIENCE_S = 10.0
+"""Seconds after which code that blocks the loop is named."""
+
 
 class LoopThread:
     """Runs coroutines for synchronous callers."""
@@ -25,12 +32,46 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = (uvloop or asyncio).new_event_loop()
         self._tasks: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only weak references
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="duologue-loop", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        watch = threading.Thread(target=self._watch, args=(threading.get_ident(),), name="duologue-watch", daemon=True)
+        watch.start()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # of a task, whose caller gets it too; the others go on
+                continue
+            break
+        self._stopped.set()
+
+    def _watch(self, thread: int) -> None:
+        """Names a user's code that keeps the loop to itself for `PATIENCE_S`, once for each function."""
+        named: set[str] = set()
+        while not self._stopped.wait(PATIENCE_S / 5):
+            turned = threading.Event()
+            try:
+                self.loop.call_soon_threadsafe(turned.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if turned.wait(PATIENCE_S) or (frame := sys._current_frames().get(thread)) is None:
+                continue
+            place = place_in(frame)
+            if place is not None and (function := f"{place.file}:{place.function}") not in named:
+                named.add(function)
+                from rich.console import Console
+
+                say(
+                    f"{place}: `{place.function}` has kept the event loop to itself for {PATIENCE_S:g} s, and every "
+                    "dialogue waits for it: make it asynchronous, call what blocks by `asyncio.to_thread`, or set "
+                    "`threaded=true` of a judge that is a function",
+                    Console(stderr=True),
+                )
+            while not turned.wait(PATIENCE_S) and not self._stopped.is_set():
+                pass
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Starts a coroutine from any thread and returns its future.

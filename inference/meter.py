@@ -65,12 +65,11 @@ class Meter:
             self._forget(now)
         self.on_change()
 
-    def count_prompt(self, role: str, prompt_tokens: int, cost_usd: float) -> None:
-        """Adds one paid request that samples nothing, such as one for embeddings."""
+    def count_paid(self, role: str, prompt_tokens: int, completion_tokens: int, cost_usd: float) -> None:
+        """Adds one paid request that is no completion, such as one for embeddings."""
         with self._lock:
-            self.roles[role] = self.roles.get(role, Usage()) + Usage(
-                paid=1, prompt_tokens=prompt_tokens, cost_usd=cost_usd
-            )
+            usage = Usage(1, 0, 0, prompt_tokens, completion_tokens, cost_usd)
+            self.roles[role] = self.roles.get(role, Usage()) + usage
         self.on_change()
 
     def count_reused(self, role: str) -> None:

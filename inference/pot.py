@@ -99,7 +99,9 @@ class Pot:
             spent = _by_role(rows)
             if (reason := over(spent)) is not None:
                 alive = time.time() - STALE_S
-                waiting = any(under_way > 0 and seen > alive for *_, under_way, seen in rows)
+                fresh = [row for row in rows if row[4] > 0 and row[5] > alive]
+                idle = {name: own for name, own in spent.items() if name not in {row[0] for row in fresh}}
+                waiting = bool(fresh) and over(idle) is None  # else it would not fit if all of that came back
                 return Refusal(reason, waiting, sum(spent.values(), Amount()))
             self._book(execute, role, amount, 1)
             return None

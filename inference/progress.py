@@ -6,12 +6,11 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from .meter import Meter
-from .saying import say
+from .saying import Console, say
 
 _LINE_EVERY_S = 20.0
 

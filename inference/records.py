@@ -1,12 +1,81 @@
-"""Files of JSON objects, one a line or in a list, as people hand them in."""
+"""Text and JSON files that people hand in, and the JSON lines that runs write: one reader and one writer for the project.
+
+Lines end at a line feed alone: U+2028, U+2029 and U+0085 are ordinary characters of a JSON string. A byte order mark is skipped.
+What is no text (invalid UTF-8, half of a surrogate pair) is refused with file and line.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+
+_MARK = b"\xef\xbb\xbf"
+_BREAKS = re.compile("[\u0085\u2028\u2029]")
+
+
+def numbered_lines(path: Path, what: str = "the file") -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of a file that are not blank, with their numbers from 1.
+
+    Args:
+        path: The file.
+        what: What it is to the user, such as ``the answers``, for error messages.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    try:
+        with path.expanduser().open("rb") as file:
+            for number, line in enumerate(file, 1):
+                content = line.removeprefix(_MARK) if number == 1 else line
+                if content.strip():
+                    yield number, content.rstrip(b"\r\n")
+    except OSError as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror or error}") from error
+
+
+def decode_text(content: bytes) -> str:
+    """Decodes UTF-8, with a byte order mark or without.
+
+    Raises:
+        ValueError: If it is no UTF-8; the message begins with a verb.
+    """
+    try:
+        return content.removeprefix(_MARK).decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"is no UTF-8{f' in line {line}' if line > 1 else ''}: {error}") from error
+
+
+def decode_json(content: bytes | str) -> Any:
+    """Decodes JSON.
+
+    Raises:
+        ValueError: If it is no JSON, or a text in it holds half of a surrogate pair; the message begins with a verb.
+    """
+    text = decode_text(content) if isinstance(content, bytes) else content
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from error
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ValueError(f"holds {half}, half of a surrogate pair, which is no character") from error
+    return value
+
+
+def _placed(decode: Callable[[Any], Any], content: bytes | str, where: str) -> Any:
+    try:
+        return decode(content)
+    except ValueError as error:
+        raise ConfigError(f"{where} {error}") from error
 
 
 def read_lines(path: Path, what: str) -> list[tuple[str, str]]:
@@ -17,22 +86,19 @@ def read_lines(path: Path, what: str) -> list[tuple[str, str]]:
         what: What it is to the user, such as ``the answers``, for error messages.
 
     Returns:
-        Each line with its place, ``file line 3``.
+        Each line with its place, ``file line 3``; at least one.
 
     Raises:
-        ConfigError: If the file cannot be read, or holds no line.
+        ConfigError: If the file cannot be read, holds no line, or a line is no UTF-8.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what} {path} cannot be read: {error}") from error
-    found = [(f"{path} line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    placed = ((f"{path} line {number}", line) for number, line in numbered_lines(path, what))
+    found = [(where, _placed(decode_text, line, where)) for where, line in placed]
     if not found:
         raise ConfigError(f"{what} {path} holds nothing")
     return found
 
 
-def read_object(line: str, where: str) -> dict[str, Any]:
+def read_object(line: bytes | str, where: str) -> dict[str, Any]:
     """One line as an object.
 
     Args:
@@ -42,13 +108,26 @@ def read_object(line: str, where: str) -> dict[str, Any]:
     Raises:
         ConfigError: If it is none.
     """
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where} is no JSON: {error}") from error
+    values = _placed(decode_json, line, where)
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must hold a JSON object, not {type(values).__name__}")
     return values
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """A JSON file that holds a list, or an object.
+
+    Raises:
+        ConfigError: If it cannot be read, or holds something else.
+    """
+    try:
+        content = path.expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    value = _placed(decode_json, content, str(path))
+    if not isinstance(value, kind):
+        raise ConfigError(f"{path} must hold {'a list' if kind is list else 'an object'}, not {type(value).__name__}")
+    return value
 
 
 def read_records(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
@@ -64,13 +143,29 @@ def read_records(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         ConfigError: If the file cannot be read, or holds something else.
     """
-    lines = read_lines(path, what)
-    if not lines[0][1].lstrip().startswith("["):
-        return [(where, read_object(line, where)) for where, line in lines]
-    try:
-        values = json.loads("\n".join(line for _, line in lines))
-    except ValueError as error:
-        raise ConfigError(f"{what} {path} are no JSON: {error}") from error
+    _, first = next(numbered_lines(path, what), (0, b""))
+    if not first:
+        raise ConfigError(f"{what} {path} holds nothing")
+    if not first.lstrip().startswith(b"["):
+        placed = ((f"{path} line {number}", line) for number, line in numbered_lines(path, what))
+        return [(where, read_object(line, where)) for where, line in placed]
+    values = read_json(path, list)
     if not values or not all(isinstance(value, dict) for value in values):
         raise ConfigError(f"{what} {path} must hold JSON objects")
     return [(f"{path} record {number}", value) for number, value in enumerate(values, 1)]
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as one line of JSON that every reader takes for one line.
+
+    U+0085, U+2028 and U+2029 are escaped. Half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
+    """
+    text = _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(record, ensure_ascii=False)) + "\n"
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a file of JSON lines, and its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(map(json_line, records))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from .budget import Amount, Budget, Limits
-from .errors import BudgetSpent
+from .errors import BudgetSpent, CassetteError
 from .pot import STALE_S, Pot, Refusal
 
 _AGAIN_S = 0.2
@@ -29,19 +31,23 @@ class SharedBudget(Budget):
         self._pot = pot
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="duologue-budget")  # of one thread: in order
         self._beating: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None
 
     async def reserve(self, role: str, amount: Amount) -> None:
         """Sets an amount aside; waits while this or another worker may give back what is missing.
 
         Raises:
             BudgetSpent: If it does not fit, and nothing is set aside that could come back.
-            CassetteError: If the common account cannot be used.
+            CassetteError: If the common account cannot be used, or could not be when something was settled.
         """
+        if self._broken is not None:
+            raise CassetteError(str(self._broken)) from self._broken
         while (refusal := await self._take(role, amount)) is not None:
             if not refusal.may_come_back:
                 raise BudgetSpent(self._worded(role, refusal.reason, refusal.total, " by all workers"))
             await asyncio.sleep(_AGAIN_S)
         self._open[role] += 1
+        self._held[role] = self._held.get(role, Amount()) + amount
         self._book(role, amount)
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat())
@@ -68,15 +74,22 @@ class SharedBudget(Budget):
 
     def _submit(self, role: str, difference: Amount) -> None:
         with suppress(RuntimeError):  # the run is over: what is set aside stays booked, which errs on the safe side
-            self._thread.submit(self._pot.settle, role, difference)
+            self._thread.submit(self._pot.settle, role, difference).add_done_callback(self._note)
+
+    def _note(self, settled: Future[Any]) -> None:
+        """Remembers the first failure to book something; the next request raises it."""
+        if self._broken is None and not settled.cancelled():
+            self._broken = settled.exception()
 
     async def _beat(self) -> None:
         """While something is set aside, says now and then that this worker lives."""
         while self._open.total():
             await asyncio.sleep(STALE_S / 6)
-            self._thread.submit(self._pot.beat)
+            self._thread.submit(self._pot.beat).add_done_callback(self._note)
 
     def close(self) -> None:
-        """Books what is on its way, and closes the common account."""
+        """Books what is on its way, and closes the common account; warns if anything could not be booked."""
         self._thread.shutdown(wait=True)
         self._pot.close()
+        if self._broken is not None:
+            warnings.warn(f"the shared budget lacks what was spent last: {self._broken}", stacklevel=2)

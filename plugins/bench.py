@@ -5,8 +5,10 @@ A judge that says `concurrent = True` gets every turn alone and at once instead,
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..inference.batches import Batches
@@ -51,11 +53,12 @@ class Bench:
 
     async def _judge(self, turns: Sequence[Turn]) -> list[Verdict]:
         verdicts = await self._attempt(turns)
-        for _ in range(self._retries):
+        for attempt in range(1, self._retries + 1):
             again = [i for i, verdict in enumerate(verdicts) if isinstance(verdict, Failure)]
             if not again:
                 break
-            for i, verdict in zip(again, await self._attempt([turns[i] for i in again]), strict=True):
+            later = [replace(turns[i], attempt=turns[i].attempt + attempt) for i in again]
+            for i, verdict in zip(again, await self._attempt(later), strict=True):
                 verdicts[i] = verdict
         return verdicts
 
@@ -66,8 +69,10 @@ class Bench:
             return [Failure(str(error))] * len(turns)
         except DuologueError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-            return [Failure(f"{type(error).__name__}: {error}")] * len(turns)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever a stranger's judge does, `sys.exit` too)
+            return [Failure.raised(error)] * len(turns)
         if len(verdicts) != len(turns):
             return [Failure(f"returned {len(verdicts)} verdicts for {len(turns)} turns")] * len(turns)
         return [_checked(verdict) for verdict in verdicts]
@@ -98,8 +103,10 @@ async def compared(judge: PairwiseJudge, first: Turn, second: Turn) -> Preferenc
         return Failure(str(error))
     except DuologueError:
         raise
-    except Exception as error:  # noqa: BLE001  (whatever a stranger's judge does)
-        return Failure(f"{type(error).__name__}: {error}")
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (whatever a stranger's judge does, `sys.exit` too)
+        return Failure.raised(error)
     if len(answers) != 1:
         return Failure(f"returned {len(answers)} preferences for 1 pair")
     answer: Any = answers[0]

@@ -18,7 +18,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.text import Text
 
 from ..inference.capabilities import probe
@@ -26,6 +25,7 @@ from ..inference.cassette import Cassette
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint, endpoints_from_settings
 from ..inference.errors import CassetteError, DuologueError
+from ..inference.saying import Console
 from ..inference.settings import construct
 from .manager import Plugins
 

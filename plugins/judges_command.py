@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..inference.errors import ConfigError
+from ..inference.saying import Console
 from .manager import Plugins, plugins
 
 

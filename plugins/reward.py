@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from ..inference.errors import ConfigError
+from ..inference.errors import ConfigError, DuologueError
 from ..inference.settings import construct
 from .bench import Bench
 from .judge import Judge, JudgeContext
@@ -203,7 +203,12 @@ class Reward:
         if not summed:
             reasons = "; ".join(f"{n}: {v.reason}" for n, v in verdicts.items() if isinstance(v, Abstain))
             return None, f"every judge abstained ({reasons})"
-        value = self._hook.duologue_reward(turn=turn, verdicts=summed, weights=due)
+        try:
+            value = self._hook.duologue_reward(turn=turn, verdicts=summed, weights=due)
+        except DuologueError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a stranger's hook does)
+            return None, f"`duologue_reward`: {Failure.raised(error).error}"
         if value is None:
             return None, "no judge with a weight other than 0 gave a score"
         for name, entry in self.entries.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..inference.completion import Message
+from ..inference.foreign import place_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Turn:
         finish_reason: ``stop``, or ``length`` if the reply was cut.
         index: The turn's number in its dialogue, from 0.
         last: Whether the dialogue ends with this turn.
+        attempt: How many earlier attempts to judge this turn failed; a judge that asks a model then takes a new sample.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +37,7 @@ class Turn:
     finish_reason: str = "stop"
     index: int = 0
     last: bool = True
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ class Failure:
     """The judge should have had something to say and could not: it crashed, or its answer cannot be read."""
 
     error: str
+
+    @classmethod
+    def raised(cls, error: BaseException) -> Failure:
+        """The failure of code that raised an exception, with the file and the line if it is a user's code."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        place = place_of(error)
+        return cls(text if place is None else f"{text} ({place})")
 
 
 Verdict: TypeAlias = Score | Abstain | Failure

@@ -79,8 +79,7 @@ class Alias:
         cls, name: str, bundle: Bundle, endpoint: Endpoint, client: InferenceClient, timeout_s: float = 2.0
     ) -> Alias:
         """The alias of a bundle."""
-        system = str(bundle.settings["task"]["system"])
-        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, system, timeout_s)
+        return cls(name, bundle.policy, bundle.interface, bundle.encoder, endpoint, client, bundle.system, timeout_s)
 
     def messages(self, given: RequestMessages) -> list[Mapping[str, Any]]:
         """The request's messages, with the policy's own system prompt where they have none."""
@@ -89,7 +88,7 @@ class Alias:
         return [{"role": "system", "content": self._system}, *given]
 
     def plain(self, original: RequestMessages, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body that asks the frozen model alone, with the sampling of the training where the request has none."""
+        """The body that asks the frozen model alone, with the endpoint's sampling where the request has none."""
         defaults = self.endpoint.sampling.body(0)
         if "max_completion_tokens" in body:
             defaults.pop("max_tokens", None)
@@ -137,10 +136,10 @@ class Alias:
             asked = own.get("max_completion_tokens", own.get("max_tokens"))
             if "max_completion_tokens" in own:
                 body.pop("max_tokens", None)
-            if asked is not None and "max_tokens" in request.sampling:  # the policy may say less, never more
+            if asked and asked > 0 and "max_tokens" in request.sampling:  # the policy may say less, never more
                 name = "max_completion_tokens" if "max_completion_tokens" in own else "max_tokens"
                 body[name] = min(asked, request.sampling["max_tokens"])
-            if isinstance(own.get("seed"), int):
+            if own.get("seed") is not None:
                 body["seed"] = own["seed"] + index
             if request.logprobs:
                 body["logprobs"] = True

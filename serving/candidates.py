@@ -28,9 +28,15 @@ def merge(chosen: Sequence[Reply], asked: Sequence[Reply], logprobs: bool) -> di
         if not logprobs:
             choice["logprobs"] = None
         choices.append(choice)
-    usages = [msgspec.json.decode(reply.content).get("usage") or {} for reply in asked]
-    usage = {name: sum(int(found.get(name) or 0) for found in usages) for name in _COUNTED}
+    usages = [msgspec.json.decode(reply.content).get("usage") for reply in asked]
+    usage = {name: sum(_count(found, name) for found in usages) for name in _COUNTED}
     return {**bodies[0], "choices": choices, "usage": usage}
+
+
+def _count(usage: object, name: str) -> int:
+    """What a server says it took, as far as it says it in numbers."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
 
 
 def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
@@ -44,9 +50,10 @@ def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Ma
     if not body.get("stream"):
         return Response(msgspec.json.encode(completion), 200, headers, "application/json")
     with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    made = list(events(completion, with_usage))  # before the status is sent
 
     async def parts() -> AsyncIterator[bytes]:
-        for part in events(completion, with_usage):
+        for part in made:
             yield part
 
     return StreamingResponse(parts(), 200, headers, "text/event-stream")
@@ -64,8 +71,10 @@ def events(completion: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:
     for choice in completion["choices"]:
         message = {name: value for name, value in choice["message"].items() if value is not None}
         calls = message.get("tool_calls")
-        if calls:
-            message["tool_calls"] = [{"index": number, **call} for number, call in enumerate(calls)]
+        if isinstance(calls, list):
+            message["tool_calls"] = [
+                {"index": number, **call} for number, call in enumerate(calls) if isinstance(call, dict)
+            ]
         role = message.pop("role", "assistant")
         content = message.pop("content", None)
         first: dict[str, Any] = {"role": role, "content": "" if content is not None else None, **message}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +24,7 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import InferenceError
-from ..inference.saying import say
+from ..inference.saying import Console, say
 from ..inference.settings import construct
 
 _PLAIN_DRAW = 10_000
@@ -89,7 +88,7 @@ class Chat:
 
     def restart(self) -> None:
         """Begins another dialogue."""
-        system = str(self._bundle.settings["task"]["system"])
+        system = self._bundle.system
         self.messages = [{"role": "system", "content": system}] if system else []
 
     async def say(self, text: str, compare: bool) -> Answer:
@@ -152,7 +151,7 @@ def chat(config: Mapping[str, Any], folder: Path) -> None:
     client = InferenceClient()
     try:
         bundle = load_bundle(Path(settings.policy).expanduser(), client, trusted=settings.trusted)
-        endpoint = Endpoint.from_settings({**bundle.settings["assistant"], **(settings.upstream or {})}, "upstream")
+        endpoint = bundle.endpoint(settings.upstream)
         endpoint.api_key()
         console = Console()
         say(f"A `{bundle.interface.name}` policy on {endpoint.model}. {HELP}.", console)

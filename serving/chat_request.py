@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .problem import Problem
+
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "stream": (bool, "true or false"),
+    "stream_options": (dict, "an object"),
+    "logprobs": (bool, "true or false"),
+    "top_logprobs": (int, "a whole number"),
+    "max_tokens": (int, "a whole number"),
+    "max_completion_tokens": (int, "a whole number"),
+    "seed": (int, "a whole number"),
+}
+"""What is read here of a request whose answer is made of several of the frozen model's: it must fit before they are paid for."""
 
 
 def checked(body: object, max_messages: int, max_choices: int) -> dict[str, Any]:
@@ -33,4 +45,10 @@ def checked(body: object, max_messages: int, max_choices: int) -> dict[str, Any]
     n = body.get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= max_choices):
         raise Problem(400, f"`n` must be a whole number from 1 to {max_choices}, not {n!r}", param="n")
+    for name, (kind, worded) in _KINDS.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise Problem(400, f"`{name}` must be {worded}, not {str(value)[:100]}", param=name)
+    if abs(body.get("seed") or 0) >= 2**63:
+        raise Problem(400, "`seed` must be a whole number of 64 bits", param="seed")
     return body

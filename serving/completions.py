@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from ..envs.state import DialogueState
@@ -23,7 +22,7 @@ from .local_writer import WriterAlias
 from .metrics import Metrics
 from .problem import Problem
 from .upstream import Reply, Upstream
-from .watch import Watch, share_of, streamed_text
+from .watch import Watch, share_of, streamed_text, whole_text
 
 _LOG = logging.getLogger("duologue.serving")
 
@@ -64,38 +63,67 @@ class Service:
         """The names of policies and of local models."""
         return [*self.aliases, *self.writers]
 
-    async def answer(self, body: Mapping[str, Any]) -> Response:
+    async def answer(self, body: Mapping[str, Any], session: str = "") -> Response:
         """Answers one chat request.
 
         Args:
             body: The request, checked by `checked`.
+            session: The dialogue's id, where the client names one.
 
         Raises:
             Problem: If it cannot be answered.
         """
         name = body["model"]
         if (alias := self.aliases.get(name)) is not None:
-            return await self._by_policy(alias, body)
+            return await self._by_policy(alias, body, session)
         if (writer := self.writers.get(name)) is not None:
             return await writer.answer(body)
         if (upstream := self.base_models.get(name)) is not None:
             return await forward(upstream, "/chat/completions", body)
-        known = near_miss(name, [*self.own, *self.base_models])
-        raise Problem(404, f"The model `{name}` does not exist here: {known}", code="model_not_found", param="model")
+        raise self.unknown_model(name)
 
-    async def _by_policy(self, alias: Alias, body: Mapping[str, Any]) -> Response:
+    async def embeddings(self, body: Any) -> Response:
+        """Hands a request for embeddings on to the server behind the model that it names, or else to the first one.
+
+        Args:
+            body: The request, decoded.
+
+        Raises:
+            Problem: If it is no object, or no server is behind any model here.
+        """
+        if not isinstance(body, dict):
+            raise Problem(400, f"The body must be a JSON object, not {type(body).__name__}")
+        name = str(body.get("model"))
+        upstream = self.upstreams.get(name) or self.base_models.get(name)
+        if upstream is not None:
+            body = {**body, "model": upstream.endpoint.model}
+        elif name in self.own or not self.upstreams:
+            raise Problem(404, f"The model `{name}` makes no embeddings", code="model_not_found", param="model")
+        else:
+            upstream = next(iter(self.upstreams.values()))
+        return await forward(upstream, "/embeddings", body)
+
+    def unknown_model(self, name: str) -> Problem:
+        """The refusal of a model's name that is not served."""
+        known = near_miss(name, [*self.own, *self.base_models])
+        said = f"The model `{name[:200]}` does not exist here: {known}"
+        return Problem(404, said, code="model_not_found", param="model")
+
+    async def _by_policy(self, alias: Alias, body: Mapping[str, Any], session: str) -> Response:
         original = alias.messages(body["messages"])
-        if share_of(original, "canary") < self.canary:
+        if share_of(original, "canary", session) < self.canary:
             self.metrics.canaries.labels(alias.name).inc()
             return await self._plain(alias, original, body, {"x-duologue-canary": "true"})
         response = await self._act(alias, original, body)
-        if self.watch is not None and response.status_code == 200 and self.watch.wants(original):
+        if self.watch is not None and response.status_code == 200 and self.watch.wants(original, session):
             self._shadow(self.watch, alias, original, body, response)
         return response
 
     async def _act(self, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any]) -> Response:
         upstream = self.upstreams[alias.name]
         try:
+            if not any(message["role"] == "user" for message in original):
+                raise _NoUserTurn
             if alias.interface.two_phase:
                 return await self._select(alias, upstream, original, body)
             state = DialogueState.of(original)
@@ -111,14 +139,15 @@ class Service:
             self.metrics.fallbacks.labels(alias.name, reason).inc()
             return await self._plain(alias, original, body, {"x-duologue-fallback": reason})
         kept = {name: body[name] for name in ("stream", "stream_options", "n") if name in body}
-        return await forward(upstream, "/chat/completions", {**asked, **kept}, _told(alias, [decision]))
+        return await forward(upstream, "/chat/completions", {**asked, **kept}, _told(alias, [decision]), alias.name)
 
     async def _plain(
         self, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> Response:
         """The frozen model answers alone."""
         told = {"x-duologue-alias": quote(alias.name), **headers}
-        return await forward(self.upstreams[alias.name], "/chat/completions", alias.plain(original, body), told)
+        plain = alias.plain(original, body)
+        return await forward(self.upstreams[alias.name], "/chat/completions", plain, told, alias.name)
 
     def _shadow(
         self, watch: Watch, alias: Alias, original: list[Mapping[str, Any]], body: Mapping[str, Any], response: Response
@@ -129,11 +158,12 @@ class Service:
         plain = alias.plain(original, rest)
         if isinstance(response, StreamingResponse):
             response.body_iterator = overheard(
-                response.body_iterator, lambda said: watch.compare(alias.name, upstream, plain, streamed_text(said))
+                response.body_iterator,
+                lambda said: watch.compare(alias.name, upstream, plain, said, streamed_text),
+                watch.MAX_REPLY_BYTES,
             )
             return
-        message = msgspec.json.decode(bytes(response.body))["choices"][0]["message"]
-        watch.compare(alias.name, upstream, plain, message.get("content") or "")
+        watch.compare(alias.name, upstream, plain, bytes(response.body), whole_text)
 
     async def _decide(self, alias: Alias, state: DialogueState) -> Decision:
         began = time.perf_counter()
@@ -182,8 +212,17 @@ class _Refused(Exception):
         super().__init__(f"HTTP {reply.status}: {reply.content[:200]!r}")
 
 
+class _NoUserTurn(Exception):
+    """Nothing was said by a user, and policies act on what users say."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no user's message")
+
+
 def _reason(error: Exception) -> str:
     """Why the frozen model answers alone, as the header and the metrics say it."""
+    if isinstance(error, _NoUserTurn):
+        return "no-user"
     if isinstance(error, _Refused):
         return "upstream"
     return "timeout" if isinstance(error, TimeoutError) else "policy"

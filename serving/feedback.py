@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import msgspec
 from starlette.responses import Response
 
 from .problem import Problem
+
+_LOG = logging.getLogger("duologue.serving")
 
 
 class Feedback:
@@ -48,14 +53,34 @@ class Feedback:
             raise Problem(400, f"`score` must be a number from 0 to 1, not {score!r}", param="score")
         record = {"messages": messages, "reply": reply, "score": score}
         record |= {name: body[name] for name in ("model", "comment") if isinstance(body.get(name), str)}
-        async with self._lock:
-            await asyncio.to_thread(self._write, msgspec.json.encode(record) + b"\n")
+        try:
+            async with self._lock:
+                await asyncio.to_thread(self._write, msgspec.json.encode(record) + b"\n")
+        except OSError as error:
+            _LOG.error("%s: feedback could not be kept (%s)", self.path, error.strerror)
+            raise Problem(
+                507, f"The feedback could not be kept ({error.strerror}): send it again later", "api_error"
+            ) from error
         return Response(b'{"status":"kept"}', media_type="application/json")
 
     def _write(self, line: bytes) -> None:
+        """Adds a whole line, or nothing: half a line would spoil the next one, too.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(line)
+        with self.path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # other replicas may write to the same file
+            end = file.seek(0, os.SEEK_END)
+            try:
+                if end and os.pread(file.fileno(), 1, end - 1) != b"\n":  # of a process that was killed
+                    line = b"\n" + line
+                while line:
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(end)
+                raise
 
 
 def _message(value: object) -> bool:

@@ -34,6 +34,12 @@ class Metrics:
             "duologue_decision_seconds", "Observing and deciding", ["model"], buckets=_SECONDS, registry=registry
         )
         self.clients_gone = Counter("duologue_clients_gone", "Requests whose client hung up", registry=registry)
+        self.refused_connections = Counter(
+            "duologue_refused_connections",
+            "Connections that were closed for their limits, by reason",
+            ["reason"],
+            registry=registry,
+        )
         self.canaries = Counter(
             "duologue_canaries", "Requests that the frozen model answered for comparison", ["model"], registry=registry
         )

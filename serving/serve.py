@@ -5,31 +5,32 @@ duologue serve policy=runs/train/latest alias=my-model
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import os
+import resource
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch as th
-import uvicorn
-from rich.console import Console
 
 from ..agents.bundle import load_bundle
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError
 from ..inference.garbage import calm_collection
-from ..inference.saying import say
+from ..inference.saying import Console, printable, say
 from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from ..plugins.manager import plugins
 from .alias import Alias
-from .app import Limits, build_app
+from .app import Limits, build_app, on_loopback
 from .completions import Service
+from .connections import Config, Server
 from .feedback import Feedback
 from .local_writer import WriterAlias, holds_adapter
 from .upstream import Upstream
@@ -45,14 +46,16 @@ class Settings:
         alias: The model name under which it is served.
         upstream: Settings of the frozen model's endpoint that differ from those of the training.
         aliases: Further ones: name to ``policy``, ``upstream`` and ``trusted``.
-        trusted: Whether the bundle may name code outside the package, see `load_bundle`.
+        trusted: Whether the bundle may name code outside the package, addresses and keys' variables, see `load_bundle`.
         host: The address to listen on.
         port: The port; 0 for a free one.
         keys_env: Name of the variable that holds the keys which clients must send, separated by commas.
         decision_timeout_s: Seconds that observing and deciding may take before the frozen model answers alone.
         drain_s: Seconds that requests under way get after SIGTERM.
         max_choices: ``n`` of a request, at most.
-        limits: See `Limits`.
+        limits: See `Limits`; the keys come from ``keys_env``.
+        cors: Origins of web pages that may ask, see `Limits`.
+        public_metrics: Whether `/metrics` is answered without a key.
         canary: Share of the dialogues that the frozen model answers instead of the policy.
         shadow: Share of the replies that are compared with the frozen model's own, off the request's path.
         judge: Who compares them.
@@ -72,6 +75,8 @@ class Settings:
     drain_s: int = 30
     max_choices: int = 8
     limits: Mapping[str, Any] = field(default_factory=dict)
+    cors: Sequence[str] = ()
+    public_metrics: bool = False
     canary: float = 0.0
     shadow: float = 0.0
     judge: Mapping[str, Any] | None = None
@@ -101,7 +106,7 @@ class Settings:
         """
         held = os.environ.get(self.keys_env, "") if self.keys_env else ""
         keys = [key.strip() for key in held.split(",") if key.strip()]
-        if not keys and not _loopback(self.host):
+        if not keys and not on_loopback(self.host):
             raise ConfigError(
                 f"`host={self.host}` lets others ask, and no keys are set: `export {self.keys_env or 'DUOLOGUE_KEYS'}=…` "
                 "(several are separated by commas), or listen on 127.0.0.1"
@@ -120,24 +125,22 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
         ConfigError: If a value is refused, a bundle cannot be loaded, or the address cannot be had.
     """
     settings = construct(Settings, config, "serve")
+    _allow_open_files()
     th.set_num_threads(1)  # a decision is a small product: several threads only wait for each other
-    limits = construct(Limits, {**settings.limits, "keys": settings.keys()}, "limits")
+    asked = {"keys": settings.keys(), "cors": settings.cors, "public_metrics": settings.public_metrics}
+    limits = construct(Limits, {**settings.limits, **asked}, "limits")
     client = InferenceClient()
     try:
         service = make_service(settings, client)
         feedback = None if settings.feedback is None else Feedback(Path(settings.feedback).expanduser())
         listener = _listen(settings.host, settings.port)
         host, port = listener.getsockname()[:2]
-        _announce(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", bool(limits.keys))
-        options: dict[str, Any] = {
-            "log_config": None,
-            "access_log": False,
-            "timeout_graceful_shutdown": settings.drain_s,
-        }
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
         for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has drained: that is the end
             signal.signal(number, lambda *_: None)
-        with calm_collection():  # a walk through torch's modules holds up every answer
-            uvicorn.Server(uvicorn.Config(build_app(service, limits, feedback), **options)).run(sockets=[listener])
+        served = Config(build_app(service, limits, feedback), limits, service.metrics, settings.drain_s)
+        with _log(), calm_collection():  # a walk through torch's modules holds up every answer
+            Server(served, lambda: _announce(service, url, bool(limits.keys))).run(sockets=[listener])
     finally:
         client.close()
 
@@ -166,9 +169,7 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
             writers[name] = WriterAlias(name, place)
             continue
         bundle = load_bundle(place, client, trusted=bool(values.get("trusted")))
-        endpoint = Endpoint.from_settings(
-            {**bundle.settings["assistant"], **(values.get("upstream") or {})}, "upstream"
-        )
+        endpoint = bundle.endpoint(values.get("upstream"), capped=False)
         endpoint.api_key()  # a missing key must show now, not at the first request
         aliases[name] = Alias.of(name, bundle, endpoint, client, settings.decision_timeout_s)
         upstreams[name] = Upstream(endpoint)
@@ -187,11 +188,38 @@ def make_service(settings: Settings, client: InferenceClient) -> Service:
     return service
 
 
-def _loopback(host: str) -> bool:
+def _allow_open_files() -> None:
+    """Raises the number of files that the process may open: each request has two connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def _log() -> Iterator[None]:
+    """Writes the log to standard error; texts from outside cannot steer the terminal, nor begin a line."""
+
+    class OneLine(logging.Formatter):
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+            return printable(" ".join(super().formatMessage(record).splitlines()))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    levels = {"duologue.serving": logging.INFO, "uvicorn.error": logging.ERROR}
+    loggers = {logging.getLogger(name): level for name, level in levels.items()}
+    before = {logger: (logger.level, logger.propagate, logger.disabled) for logger in loggers}
+    for logger, level in loggers.items():
+        logger.addHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = logger.disabled = False
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        yield
+    finally:
+        for logger, (level, propagate, disabled) in before.items():
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate, logger.disabled = propagate, disabled
 
 
 def _listen(host: str, port: int) -> socket.socket:

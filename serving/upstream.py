@@ -1,11 +1,14 @@
-"""The way to the frozen model: bodies go as they are, answers come back as they are. Nothing is tried twice.
+"""The way to the frozen model: bodies go as they are, answers come back as they are. A refused request is not sent again.
 
 Clients of an API try again by themselves; a server in the middle that does so, too, multiplies the load when it is highest.
+Only a request that met a connection which the server had already closed is sent once more, on a new connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,11 +19,19 @@ import aiohttp
 import msgspec
 
 from ..inference.embedded import embedded_urls
-from ..inference.endpoint import Endpoint
+from ..inference.endpoint import NO_KEY, Endpoint
+from ..inference.errors import DuologueError
+from ..inference.wire import Wire
+from .bodies import Inflater, TooLarge
 from .problem import Problem
+
+_LOG = logging.getLogger("duologue.serving")
 
 _PASSED = ("content-type", "retry-after", "x-request-id", "openai-processing-ms")
 """Headers of an answer that are handed on."""
+
+_MAX_ANSWER_BYTES = 2**26
+"""An answer that is longer, once decompressed, is not read: no completion is so long."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,64 @@ class Reply:
         return self.status == 200
 
 
+class Incoming:
+    """An answer that is being read.
+
+    Attributes:
+        status: The HTTP status: a success (2xx) or a refusal (4xx, 5xx).
+        headers: Those that are handed on.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, key: str) -> None:
+        self.status = response.status
+        self.headers = {
+            name: value
+            for name in _PASSED
+            if (value := response.headers.get(name)) and value.isascii() and value.isprintable()
+        }
+        self._response = response
+        self._key = b"" if key == NO_KEY else key.encode()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body, decompressed, as it comes.
+
+        The key that was sent is replaced, since some servers repeat it in what they refuse.
+
+        Raises:
+            Problem: If it cannot be decompressed.
+        """
+        encoding = self._response.headers.get("content-encoding", "identity").lower()
+        pieces = self._response.content.iter_any()
+        if encoding == "identity":
+            async for piece in pieces:
+                yield self._without_key(piece)
+            return
+        if encoding not in Inflater.ENCODINGS:
+            raise Problem(502, "The frozen model's server sent a compression that was not asked for", "api_error")
+        inflater = Inflater(_MAX_ANSWER_BYTES)
+        try:
+            async for piece in pieces:
+                yield self._without_key(inflater.feed(piece))
+        except (TooLarge, zlib.error) as error:
+            raise _unreadable() from error
+
+    async def read(self) -> bytes:
+        """The whole body, without the key.
+
+        Raises:
+            Problem: If it is too long, or cannot be decompressed.
+        """
+        content = bytearray()
+        async for piece in self.parts():
+            content += piece
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise _unreadable()
+        return self._without_key(bytes(content))
+
+    def _without_key(self, content: bytes) -> bytes:
+        return content.replace(self._key, b"***") if self._key and self._key in content else content
+
+
 class Upstream:
     """Connections to one endpoint; made on the loop that first uses it.
 
@@ -48,53 +117,97 @@ class Upstream:
     def __init__(self, endpoint: Endpoint, connect_s: float = 10.0) -> None:
         self.endpoint = endpoint
         self._connect_s = connect_s
-        self._session: aiohttp.ClientSession | None = None
+        self._starting = asyncio.Lock()
+        self._sessions: tuple[aiohttp.ClientSession, ...] = ()
         self._urls: list[str] = []
         self._turn = count()
+        self._key = NO_KEY
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Reply:
         """Asks once and reads the whole answer.
 
         Raises:
-            Problem: If the server cannot be reached, or does not answer in time.
+            Problem: If the server cannot be reached, does not answer in time, or answers with what cannot be read.
         """
         async with self.open(path, body) as response:
-            return Reply(response.status, passed(response), await response.read())
+            return Reply(response.status, response.headers, await response.read())
 
     @asynccontextmanager
-    async def open(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def open(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Incoming]:
         """Asks once; the answer is read by the caller. Leaving the context ends the call.
 
         Raises:
             Problem: If the server cannot be reached, or does not answer in time; also while the answer is read.
         """
-        session, url = await self._ready()
         try:
-            async with session.post(url + path, data=msgspec.json.encode(body)) as response:
-                yield response
+            content = msgspec.json.encode(body)
+        except (RecursionError, OverflowError) as error:
+            raise Problem(400, "The body is nested too deeply, or holds a number that is too large") from error
+        model = self.endpoint.model
+        if not self._sessions:
+            try:
+                await self._start()
+            except DuologueError as error:
+                _LOG.warning("%s: %s", model, error)
+                raise Problem(502, f"`{model}` cannot be asked; the server's log says why", "api_error") from error
+        try:
+            async with await self._send(self._urls[next(self._turn) % len(self._urls)] + path, content) as response:
+                if not (200 <= response.status < 300 or 400 <= response.status < 600):
+                    raise Problem(502, f"`{model}`'s server answered with status {response.status}", "api_error")
+                yield Incoming(response, self._key)
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise Problem(504, f"`{self.endpoint.model}` did not answer in time", "api_error", "timeout") from error
-        except aiohttp.ClientError as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise Problem(502, f"`{self.endpoint.model}` cannot be reached ({reason})", "api_error") from error
+            raise Problem(504, f"`{model}` did not answer in time", "api_error", "timeout") from error
+        except aiohttp.ClientError as error:  # its text holds addresses, which are for the log alone
+            _LOG.warning("%s: no answer (%s: %s)", model, type(error).__name__, error)
+            raise Problem(502, f"`{model}` cannot be reached ({type(error).__name__})", "api_error") from error
 
-    async def _ready(self) -> tuple[aiohttp.ClientSession, str]:
-        if self._session is None:
+    async def _send(self, url: str, content: bytes) -> aiohttp.ClientResponse:
+        session, fresh = self._sessions
+        reused: list[bool] = []
+        try:
+            return await session.post(url, data=content, trace_request_ctx=reused)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not reused:
+                raise
+        return await fresh.post(url, data=content)
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._sessions:
+                return
             self._urls = await embedded_urls(self.endpoint) if self.endpoint.embedded else [self.endpoint.base_url]
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self.endpoint.timeout_s)
-            key = {"Authorization": f"Bearer {self.endpoint.api_key()}", "Content-Type": "application/json"}
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=key, trust_env=True)
-        return self._session, self._urls[next(self._turn) % len(self._urls)]
+            self._key = self.endpoint.api_key()
+            proxy = Wire(self._urls[0], trust_env=not self.endpoint.embedded).proxy
+            self._sessions = self._session(proxy, reuse=True), self._session(proxy, reuse=False)
+
+    def _session(self, proxy: str | None, reuse: bool) -> aiohttp.ClientSession:
+        watch = aiohttp.TraceConfig()
+        watch.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, **({"keepalive_timeout": 30} if reuse else {"force_close": True})),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=self.endpoint.timeout_s),
+            headers={
+                "Authorization": f"Bearer {self._key}",
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",
+            },
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=proxy,
+            trace_configs=[watch] if reuse else None,
+        )
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, ()
+        for session in sessions:
             await session.close()
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
-def passed(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """The headers that are handed on."""
-    return {name: response.headers[name] for name in _PASSED if name in response.headers}
+async def _note_reuse(session: aiohttp.ClientSession, context: Any, parameters: object) -> None:
+    context.trace_request_ctx.append(True)
+
+
+def _unreadable() -> Problem:
+    return Problem(502, "The frozen model's server sent an answer that is too long or damaged", "api_error")

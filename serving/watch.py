@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from zlib import crc32
+from hashlib import blake2b
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -25,9 +25,17 @@ _AT_ONCE = 16
 """Comparisons under way, at most: further ones are left out and counted, so that judging never piles up."""
 
 
-def share_of(messages: Sequence[Mapping[str, Any]], salt: str) -> float:
-    """Where a dialogue falls in [0, 1): the same on every replica, and for each salt anew."""
-    return crc32(salt.encode() + msgspec.json.encode(messages, order="deterministic")) / 2**32
+def share_of(messages: Sequence[Mapping[str, Any]], salt: str, session: str = "") -> float:
+    """Where a dialogue falls in [0, 1): the same for all its requests and on every replica, and for each salt another place.
+
+    Args:
+        messages: Of one request. What a dialogue keeps from request to request is its first user turn.
+        salt: What the share is for.
+        session: The dialogue's id, which counts instead where there is one.
+    """
+    first = next((message for message in messages if message["role"] == "user"), None)
+    kept = session.encode() or msgspec.json.encode(first, order="deterministic")
+    return int.from_bytes(blake2b(kept, digest_size=8, salt=salt.encode()).digest(), "big") / 2**64
 
 
 @dataclass
@@ -69,6 +77,9 @@ class Watch:
         metrics: Where the running win rate stands.
     """
 
+    MAX_REPLY_BYTES: ClassVar[int] = 2**22
+    """A stream that is longer is not compared."""
+
     def __init__(self, judge: Judge | PairwiseJudge, share: float, client: InferenceClient, metrics: Metrics) -> None:
         self._judge, self._client, self._metrics = judge, client, metrics
         self._bench = Bench("shadow", judge) if isinstance(judge, Judge) else None
@@ -76,31 +87,39 @@ class Watch:
         self.tallies: dict[str, Tally] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def wants(self, messages: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a dialogue is one of the share."""
-        return share_of(messages, "shadow") < self.share
+    def wants(self, messages: Sequence[Mapping[str, Any]], session: str = "") -> bool:
+        """Whether a dialogue is one of the share, see `share_of`."""
+        return share_of(messages, "shadow", session) < self.share
 
-    def compare(self, name: str, upstream: Upstream, plain: Mapping[str, Any], reply: str) -> None:
+    def compare(
+        self, name: str, upstream: Upstream, plain: Mapping[str, Any], answer: bytes, text: Callable[[bytes], str]
+    ) -> None:
         """Has a reply compared, after it was sent.
 
         Args:
             name: The alias.
             upstream: Who is asked for the other reply.
             plain: The body of that request.
-            reply: The policy's.
+            answer: What was sent.
+            text: Reads the reply's text in it; an answer without text, such as a call of a tool, is not compared.
         """
         if len(self._tasks) >= _AT_ONCE:
             self._metrics.shadows.labels(name, "left out").inc()
             return
-        task = asyncio.ensure_future(self._compare(name, upstream, plain, reply))
+        task = asyncio.ensure_future(self._compare(name, upstream, plain, answer, text))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _compare(self, name: str, upstream: Upstream, plain: Mapping[str, Any], reply: str) -> None:
+    async def _compare(
+        self, name: str, upstream: Upstream, plain: Mapping[str, Any], answer: bytes, text: Callable[[bytes], str]
+    ) -> None:
         try:
-            answer = await upstream.post("/chat/completions", plain)
-            other = msgspec.json.decode(answer.content)["choices"][0]["message"]["content"] if answer.ok else None
-            score = None if other is None else await self._score(plain["messages"], reply, other)
+            if not (reply := text(answer)):
+                self._metrics.shadows.labels(name, "left out").inc()
+                return
+            found = await upstream.post("/chat/completions", plain)
+            other = whole_text(found.content) if found.ok else ""
+            score = await self._score(plain["messages"], reply, other) if other else None
         except Exception as error:  # noqa: BLE001  (nothing off the path may harm what is on it)
             _LOG.warning("%s: a comparison failed (%s: %s)", name, type(error).__name__, error)
             score = None
@@ -145,11 +164,31 @@ def _points(found: Preference | Failure) -> float | None:
     return POINTS[found.winner] if found.score is None else found.score
 
 
+def whole_text(content: bytes) -> str:
+    """The text of a completion's first choice; empty if it has none, which a call of a tool has not.
+
+    Raises:
+        Exception: Of whatever kind, if it is no completion.
+    """
+    return _text(msgspec.json.decode(content)["choices"][0]["message"].get("content"))
+
+
 def streamed_text(content: bytes) -> str:
-    """The text of a stream's first choice."""
+    """The text of a stream's first choice; chunks that say nothing of it are passed over.
+
+    Raises:
+        Exception: Of whatever kind, if a chunk cannot be read.
+    """
     said = []
-    for line in content.splitlines():
-        if line.startswith(b"data: {"):
-            choices = msgspec.json.decode(line[6:]).get("choices") or []
-            said += [choice["delta"].get("content") or "" for choice in choices if not choice.get("index")]
+    for line in content.split(b"\n"):
+        if line.startswith(b"data:") and b"{" in line:
+            for choice in msgspec.json.decode(line[5:]).get("choices") or []:
+                if not choice.get("index"):
+                    said.append(_text((choice.get("delta") or {}).get("content")))
     return "".join(said)
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
+    return content if isinstance(content, str) else ""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ...inference.errors import ConfigError
-from ..tables import Row, read_json
+from ...inference.records import read_json
+from ..tables import Row
 from .drafts import Draft
 
 _PARTS = ("prepDataset", "shapeDataset")

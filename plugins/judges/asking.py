@@ -20,7 +20,10 @@ Use = Literal["auto", "always", "never"]
 """Whether a capability of the API is used: where it is there, or always, or never."""
 
 TEMPERATURES = (0.0, 0.7)
-"""Of the attempts: the same question at 0 would get the same answer."""
+"""Of the first samples of a question; further ones are taken at the last: at 0 they would all be the same."""
+
+_STRIDE = 2**17
+"""Between the sample indices of one attempt to judge a turn and of the next; repeats lie between them."""
 
 _TOP_LOGPROBS = 20
 
@@ -49,22 +52,33 @@ class Asker:
         self._warned = False
 
     async def ask(
-        self, prompt: str, read: Callable[[Completion], T | Failure], schema: Mapping[str, Any] | None = None
+        self,
+        prompt: str,
+        read: Callable[[Completion], T | Failure],
+        schema: Mapping[str, Any] | None = None,
+        attempt: int = 0,
     ) -> T | Failure:
         """Asks, and asks once more at a higher temperature if the answer cannot be read.
+
+        Each further attempt takes one new sample. The samples of earlier attempts are looked at first, because the cassette
+        has those that could not be read and lacks those whose call failed: a run and its repetition then end with the same
+        sample.
 
         Args:
             prompt: The whole question.
             read: Turns an answer into what is wanted, or says why it cannot.
             schema: JSON schema of the answer, for endpoints that can be held to one.
+            attempt: How many earlier attempts failed, as in `Turn.attempt`.
 
         Raises:
             DuologueError: What no retry can mend.
         """
         found: T | Failure = Failure("not asked")
-        for attempt, temperature in enumerate(TEMPERATURES):
+        samples = len(TEMPERATURES) + attempt
+        first = samples - 1 if attempt and self._client.cassette.mode == "off" else 0
+        for sample in range(first, samples):
             try:
-                answer = await self._answer(prompt, attempt, temperature, schema)
+                answer = await self._answer(prompt, sample, schema)
             except CallFailed as error:
                 return Failure(str(error))
             found = self._unusable(answer) or read(answer)
@@ -79,16 +93,14 @@ class Asker:
             return Failure("the judge's answer was taken away by the endpoint's content filter")
         return None
 
-    async def _answer(
-        self, prompt: str, attempt: int, temperature: float, schema: Mapping[str, Any] | None
-    ) -> Completion:
+    async def _answer(self, prompt: str, sample: int, schema: Mapping[str, Any] | None) -> Completion:
         """One answer. The first question shows whether the endpoint refuses what need not be used; the others wait for it."""
         if self._proven:
-            return await self._call(prompt, attempt, temperature, schema)
+            return await self._call(prompt, sample, schema)
         async with self._first:
             if not self._proven:
                 try:
-                    answer = await self._call(prompt, attempt, temperature, schema)
+                    answer = await self._call(prompt, sample, schema)
                 except (EndpointRefused, Rejected, CassetteMiss):  # refusals are not recorded, so a replay misses them
                     if not self._give_up():
                         raise
@@ -96,7 +108,7 @@ class Asker:
                 else:
                     self._proven = True
                     return answer
-        return await self._call(prompt, attempt, temperature, schema)
+        return await self._call(prompt, sample, schema)
 
     def _give_up(self) -> bool:
         """Leaves out what need not be used; whether there was anything."""
@@ -105,10 +117,9 @@ class Asker:
             self._using[name] = False
         return bool(left)
 
-    async def _call(
-        self, prompt: str, attempt: int, temperature: float, schema: Mapping[str, Any] | None
-    ) -> Completion:
-        sampling = replace(self._sampling, temperature=temperature)
+    async def _call(self, prompt: str, sample: int, schema: Mapping[str, Any] | None) -> Completion:
+        further = max(sample - len(TEMPERATURES) + 1, 0)
+        sampling = replace(self._sampling, temperature=TEMPERATURES[sample - further])
         if schema is not None and self._using["structured"]:
             form = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
             sampling = replace(sampling, extra={**sampling.extra, "response_format": form})
@@ -118,7 +129,7 @@ class Asker:
             self._endpoint,
             [message],
             sampling=sampling,
-            sample_index=self._repeat * len(TEMPERATURES) + attempt,
+            sample_index=self._repeat * len(TEMPERATURES) + sample - further + further * _STRIDE,
             logprobs=logprobs,
             top_logprobs=_TOP_LOGPROBS if logprobs else 0,
             logprobs_required=self._wanted["logprobs"] == "always",

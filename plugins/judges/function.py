@@ -44,8 +44,10 @@ class FunctionJudge:
             found = await asyncio.to_thread(self._function, turn) if self._threaded else self._function(turn)
             if inspect.isawaitable(found):
                 found = await found
-        except Exception as error:  # noqa: BLE001  (whatever a stranger's function does)
-            return Failure(f"{type(error).__name__}: {error}")
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  (whatever a stranger's function does, `sys.exit` too)
+            return Failure.raised(error)
         if found is None:
             return Abstain("the function returned None")
         if isinstance(found, Score | Abstain | Failure):

@@ -81,7 +81,8 @@ class LLMJudge:
         prompt = self._prompt.format(
             question=dialogue(turn), reply=turn.reply, reference=turn.reference or "", rubric=self._rubric
         )
-        return await self._asker.ask(prompt, partial(_read, self.low, self.high, self._logprobs))
+        read = partial(_read, self.low, self.high, self._logprobs)
+        return await self._asker.ask(prompt, read, attempt=turn.attempt)
 
     async def aclose(self) -> None:
         """The client is shared and not ours to close."""

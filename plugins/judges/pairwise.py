@@ -115,7 +115,7 @@ class PairwiseLLMJudge:
             reference=first.reference or "",
             rubric=self._rubric,
         )
-        return await self._asker.ask(prompt, self._read)
+        return await self._asker.ask(prompt, self._read, attempt=first.attempt)
 
     def _read(self, answer: Completion) -> Preference | Failure:
         found = read_choice(answer.text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,7 +12,6 @@ import msgspec
 
 from ...inference.endpoint import Endpoint
 from ...inference.errors import CallFailed, ConfigError
-from ...inference.settings import construct
 from ..judge import JudgeContext
 from ..verdict import Failure, Score, Turn, Verdict
 from .asking import dialogue
@@ -26,6 +25,7 @@ def make_reward_model(
     via: Via = "transformers",
     base_url: str = "",
     api_key_env: str | None = None,
+    price: Mapping[str, Any] | None = None,
     label: int = -1,
     squash: bool = False,
     max_length: int = 1024,
@@ -40,6 +40,7 @@ def make_reward_model(
             that vLLM documents: ``score`` and ``rerank`` send the dialogue and the reply, ``classify`` both as one text.
         base_url: The server's address up to what ``/score``, ``/rerank`` or ``/classify`` is added to.
         api_key_env: As in `Endpoint`.
+        price: Settings of `Price`, for the budget and the report.
         label: Which output is the reward, for models with several: an index, the last by default.
         squash: Whether the logistic function is applied, so that the score lies in [0, 1].
         max_length: Tokens after which the beginning of a long dialogue is cut off; for ``transformers``.
@@ -55,8 +56,8 @@ def make_reward_model(
         return LocalRewardModel(model, label, squash, max_length, device)
     if not base_url:
         raise ValueError(f"`base_url` is empty: it is the address of the server whose /{via} is asked")
-    settings = {"base_url": base_url, "model": model, "api_key_env": api_key_env}
-    endpoint = construct(Endpoint, settings, "reward_model")
+    settings = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "price": price}
+    endpoint = Endpoint.from_settings(settings, "reward_model")
     return RemoteRewardModel(context, endpoint, via, label, squash)
 
 

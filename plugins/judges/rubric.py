@@ -69,7 +69,7 @@ class RubricJudge:
             reply=turn.reply,
             example=example.replace('"N"', "N"),
         )
-        return await self._asker.ask(prompt, self._read, self._schema)
+        return await self._asker.ask(prompt, self._read, self._schema, turn.attempt)
 
     def _read(self, answer: Completion) -> Score | Failure:
         grades = read_grades(answer.text, self.rubric)

@@ -118,6 +118,8 @@ class RewardModel:
     """The server's address up to what /score, /rerank or /classify is added to."""
     api_key_env: str | None = None
     """Name of the variable that holds the server's key."""
+    price: dict[str, Any] = field(default_factory=dict)
+    """What the server bills: `per_request_usd`, `per_million_prompt_tokens_usd`."""
     label: int = -1
     """Which output is the reward, for models with several."""
     squash: bool = False

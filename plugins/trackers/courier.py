@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from ...inference.saying import printable
+
 
 class Courier:
     """One tracker's thread. The first failure ends its work, with one line on standard error.
@@ -45,4 +47,4 @@ class Courier:
 
     def _say(self, reason: str) -> None:
         line = f"tracker {self._name} was given up, and the run goes on without it: {reason}"
-        print(" ".join(line.split())[:600], file=sys.stderr)  # noqa: T201
+        print(printable(" ".join(line.split())[:600]), file=sys.stderr)  # noqa: T201

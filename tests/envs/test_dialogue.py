@@ -362,7 +362,7 @@ def test_an_endpoint_that_refuses_is_no_failed_episode_and_leaves_the_dialogue_o
 @pytest.mark.parametrize("interface", ["select", "strategy"])
 def test_an_answer_that_cannot_be_read_fails_the_episode(server, make_task, interface):
     env = DialogueEnv(make_task(interface=interface))
-    server.answer = lambda body: (200, b"<html>down for maintenance</html>")
+    server.answer = lambda body: (200, {"error": {"message": "down for maintenance", "code": 503}})
     if interface == "select":
         with pytest.raises(EpisodeFailed, match="down for maintenance") as caught:
             env.reset(seed=0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.envs import Scenario, load_scenarios
-from duologue.envs.scenarios import SHIPPED, SPLITS, parse_scenario, read_scenarios
+from duologue.envs.scenarios import SHIPPED, SPLITS, parse_scenario, read_scenarios, write_scenarios
 from duologue.inference import ConfigError, ScenarioError
 
 GOOD = {"id": "a", "split": "train", "user": "Hello?"}
@@ -90,8 +90,9 @@ def test_a_single_text_is_a_dialogue_of_one_user_turn(write):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"id": "b", ', "truncated"),
-        ("not json", "malformed"),
+        ('{"id": "b", ', "is no JSON"),
+        ("not json", "is no JSON"),
+        ('{"id": "b", "split": "train", "user": "\\ud83d"}', "holds \\ud83d, half of a surrogate pair"),
         ("[1, 2]", "expected an object, not list"),
         ({**GOOD, "id": "b", "refrence": "x"}, "unknown field `refrence`: did you mean `reference`?"),
         ({"split": "train", "user": "Hi"}, "field `id` is missing or empty"),
@@ -126,6 +127,22 @@ def test_a_file_that_is_not_utf_8_is_named_with_its_line(tmp_path):
 def test_the_same_opening_is_allowed_within_one_split_and_under_another_system_prompt(write):
     path = write(GOOD, {**GOOD, "id": "b"}, {**GOOD, "id": "c", "split": "test", "system": "Answer in French."})
     assert [s.id for s in read_scenarios(path)] == ["a", "b", "c"]
+
+
+def test_separators_inside_a_text_do_not_end_its_line(tmp_path):
+    path = tmp_path / "x.jsonl"
+    record = {"id": "a", "split": "train", "user": "one\u2028two\u2029three\u0085four"}
+    path.write_text("\ufeff" + json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert load_scenarios(path, "train")[0].user == (record["user"],)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_an_empty_system_prompt_is_kept(tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    written = [Scenario("a", "test", ("Hello?",), system=""), Scenario("b", "test", ("Hello?",))]
+    write_scenarios(written, tmp_path / f"x.{suffix}")
+    assert read_scenarios(tmp_path / f"x.{suffix}") == written
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -150,7 +150,7 @@ def test_one_contestant_is_not_enough(configure, prompts, tmp_path):
         ('{"prompt": "Question 0?", "reply": "x"}', "holds no answer to `2`: 'Question 1\\?'"),
         ('{"prompt": "Question 0?"}', "line 1 must have `id` or `prompt`, and `reply`"),
         ("{", "line 1 is no JSON"),
-        ("[{", "are no JSON"),
+        ("[{", "is no JSON"),
         ("", "holds nothing"),
     ],
 )

@@ -138,9 +138,9 @@ def test_the_command_writes_it_again(folder, capsys):
     ("break_it", "said"),
     [
         (lambda folder: (folder / "summary.json").unlink(), "summary.json cannot be read"),
-        (lambda folder: (folder / "summary.json").write_text("{"), "summary.json cannot be read"),
-        (lambda folder: (folder / "matches.jsonl").unlink(), "a report needs an evaluation's matches"),
-        (lambda folder: (folder / "matches.jsonl").write_text(""), "holds no match"),
+        (lambda folder: (folder / "summary.json").write_text("{"), "summary.json is no JSON.*: give the folder of"),
+        (lambda folder: (folder / "matches.jsonl").unlink(), "the evaluation's matches .* cannot be read"),
+        (lambda folder: (folder / "matches.jsonl").write_text(""), "matches.jsonl holds nothing"),
     ],
 )
 def test_a_folder_without_an_evaluation_is_refused(folder, break_it, said):

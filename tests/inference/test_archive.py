@@ -9,6 +9,7 @@ import pytest
 
 from duologue.inference import Cassette, ConfigError, archive
 from duologue.inference.cassette_command import run
+from duologue.inference.packing import pack
 
 BODY = (
     b'{"choices":[{"message":{"content":"[bold]Hi[/bold] \\u00e9"}}],"usage":{"prompt_tokens":7,"completion_tokens":2}}'
@@ -52,6 +53,33 @@ def test_statistics_count_by_endpoint(tmp_path):
     assert found.answers == 3
     assert sum(shelf.prompt_tokens for shelf in found.shelves) == 21
     assert found.file_bytes >= path.stat().st_size
+
+
+ODD = [
+    b"[[0.1, 0.2]]",
+    b'[{"index": 0, "score": 0.5}]',
+    b'{"usage": {"prompt_tokens": null}}',
+    b'{"usage": [[' + b"[" * 9999,
+]
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_an_answer_of_another_form_is_no_damage(tmp_path, body):
+    path = fill(tmp_path / "c.sqlite", 2, "http://host/v1 encoder", body)
+    found = archive.stats(path)
+    assert (found.damaged, found.answers, found.shelves[0].counted) == (0, 2, 0)
+    assert archive.prune(path, dry_run=False) == 0
+
+
+def test_what_is_counted_as_damaged_is_what_pruning_removes(tmp_path):
+    path = fill(tmp_path / "c.sqlite", 3)
+    damage(path)
+    with sqlite3.connect(path) as connection:
+        row = (b"key", pack(b"[]"), pack(BODY), 0.5, time.time())  # the request is none
+        connection.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", row)
+    connection.close()
+    assert archive.stats(path).damaged == archive.prune(path, dry_run=False) == 2
+    assert archive.stats(path).damaged == 0
 
 
 def test_an_export_is_imported_elsewhere_byte_for_byte(tmp_path):

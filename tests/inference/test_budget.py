@@ -26,6 +26,9 @@ from duologue.inference import (
     Sampling,
 )
 from duologue.inference.budget import Account, Amount
+from duologue.inference.encoders import make_encoder
+from duologue.plugins import JudgeContext, Plugins, Turn
+from duologue.tests.conftest import chat_body
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -151,6 +154,84 @@ def test_a_limit_on_tokens_needs_answers_with_a_bound(client, endpoint, server):
     with pytest.raises(ConfigError, match=r"set `sampling.max_tokens` of model `fake`"):
         client.run(client.chat(replace(endpoint, sampling=Sampling()), HELLO))
     assert not server.requests
+
+
+def test_a_role_without_budget_is_refused_while_others_are_under_way(client, endpoint, server):
+    client.bounds.budget.roles = {"judge": Limits(requests=0)}
+    server.delay_s = lambda body: 0.5
+
+    async def both():
+        call = asyncio.create_task(client.chat(endpoint, HELLO))
+        while not server.requests:
+            await asyncio.sleep(0.005)
+        with pytest.raises(BudgetSpent, match=r"roles.judge.requests=0"):
+            await client.chat(endpoint, HELLO, sample_index=1, role="judge")
+        return call.done(), await call
+
+    done, answer = client.run(both())
+    assert not done
+    assert answer.text
+
+
+def usage(server, **counts):
+    server.answer = lambda body: chat_body("Hi.") | {"usage": counts}
+
+
+def test_negative_counts_never_lower_what_was_spent(client, endpoint, server):
+    limit(client, tokens=1000)
+    usage(server, prompt_tokens=-500, completion_tokens=-500, total_tokens=-1000)
+    outcomes = client.run(ask_many(client, endpoint, 60))
+    assert any(isinstance(outcome, BudgetSpent) for outcome in outcomes)
+    assert client.spent()["tokens"] > 500
+    assert client.meter.total.prompt_tokens == 0
+
+
+def test_a_server_that_ignores_max_tokens_does_not_exceed_the_budget(client, endpoint, server):
+    """Each answer has 6 times the tokens that were allowed; 64 calls begin at once."""
+    limit(client, tokens=2000)
+    usage(server, prompt_tokens=10, completion_tokens=120)  # of 20
+    outcomes = client.run(ask_many(client, replace(endpoint, max_concurrency=64), 64))
+    served = sum(not isinstance(outcome, Exception) for outcome in outcomes)
+    assert served >= 5
+    assert client.spent()["tokens"] == served * 130 <= 2000
+
+
+def test_the_first_of_many_that_fails_holds_up_nobody(client, endpoint, server):
+    limit(client, tokens=5000)
+    answers = iter([(400, {"error": {"message": "too long", "code": "context_length_exceeded"}})])
+    client.run(client.chat(endpoint, HELLO, sample_index=50))
+    client.bounds._overruns.clear()
+    server.answer = lambda body: next(answers, "Fine.")
+    outcomes = client.run(ask_many(client, endpoint, 8))
+    assert sum(isinstance(outcome, Exception) for outcome in outcomes) == 1
+
+
+def test_a_limit_on_money_asks_for_the_price_of_a_remote_model(client, endpoint):
+    limit(client, usd=1.0)
+    remote = replace(endpoint, base_url="http://192.0.2.1/v1", api_key_env=None)
+    with pytest.warns(UserWarning, match="`fake` at http://192.0.2.1/v1, which has no price"):
+        client.bounds.account(remote, "assistant", {"messages": HELLO, "max_tokens": 3}, b"")
+    client.bounds.account(remote, "judge", {"messages": HELLO, "max_tokens": 3}, b"")  # it was said
+    client.bounds.account(endpoint, "assistant", {"messages": HELLO, "max_tokens": 3}, b"")  # on this machine
+    client.bounds.account(replace(remote, price=Price(0.1)), "judge", {"input": "x"}, b"")
+
+
+def test_money_is_limited_for_embeddings_and_reward_models(client, endpoint, server):
+    limit(client, usd=32.0)  # a dollar for a token: 27 are set aside for a text, 3 are billed
+    price = {"per_million_prompt_tokens_usd": 1e6}
+    settings = {"base_url": server.url, "model": "e", "dim": 3, "api_key_env": None, "batch_size": 1, "price": price}
+    encoder = make_encoder({"name": "endpoint", **settings}, client)
+    assert encoder.settings["price"]["per_million_prompt_tokens_usd"] == 1e6
+    client.run(encoder.encode(["a"]))
+    assert client.spent()["usd"] == client.meter.total.cost_usd == pytest.approx(3.0)
+    with pytest.raises(BudgetSpent, match=r"inference.budget.usd=32"):
+        client.run(encoder.encode(["b", "c"]))
+    server.others["score"] = lambda body: {"data": [{"score": 0.5}], "usage": {"prompt_tokens": 3}}
+    context = JudgeContext(client, {"assistant": endpoint})
+    own = {"name": "reward_model", "model": "r", "via": "score", "base_url": server.url, "price": price}
+    judge = Plugins(discover=False).build(own, "judges.x", context)
+    with pytest.raises(BudgetSpent, match=r"inference.budget.usd=32"):
+        client.run(judge.score([Turn((), "So.")]))
 
 
 def test_an_endpoint_that_refuses_costs_nothing(client, endpoint, server):

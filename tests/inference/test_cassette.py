@@ -414,3 +414,11 @@ def test_processes_that_open_a_new_file_at_once_wait_for_each_other(tmp_path):
     begun = [subprocess.Popen([sys.executable, "-c", RACE, tmp_path, begin], stderr=subprocess.PIPE) for _ in range(4)]
     ended = [process.communicate(timeout=60)[1] for process in begun]
     assert [process.returncode for process in begun] == [0] * 4, ended
+
+
+def test_whatever_keeps_an_answer_from_being_written_is_told_to_its_asker(cassette):
+    with pytest.raises(CassetteError, match="cannot be written: TypeError"):
+        keep(cassette, {"i": 1}, "a text and no bytes")
+    keep(cassette, {"i": 2})
+    assert find(cassette, {"i": 1}) is None
+    assert len(cassette) == 1

@@ -1,6 +1,8 @@
 import asyncio
 import gc
+import re
 import signal
+import subprocess
 import sys
 import threading
 
@@ -165,3 +167,56 @@ def test_a_thread_that_foreign_code_holds_is_left_behind(monkeypatch):
     assert not thread.cancel_all()
     thread.close()
     release.set()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_exits_tells_its_caller_and_the_loop_goes_on(thread, error):
+    async def leave():
+        raise error
+
+    async def inner():
+        return await asyncio.gather(leave(), value(1))
+
+    with pytest.raises(type(error)):
+        thread.run(inner())
+    assert thread.run(value(2)) == 2
+
+
+BLOCKS = """
+import sys, time
+from duologue.inference import loop
+loop.PATIENCE_S = 0.5
+
+async def blocked():
+    doze()
+
+def doze():
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not said():
+        time.sleep(0.05)
+
+def said():
+    return sys.stderr.seen
+
+class Stderr:
+    seen = False
+    def write(self, text):
+        self.seen |= "has kept" in text
+        return sys.__stderr__.write(text)
+    def flush(self): sys.__stderr__.flush()
+
+sys.stderr = Stderr()
+thread = loop.LoopThread()
+thread.run(blocked())
+thread.close()
+print("over")
+"""
+
+
+def test_code_that_blocks_the_loop_is_named_with_file_and_line(tmp_path):
+    path = tmp_path / "my_code.py"
+    path.write_text(BLOCKS)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stdout == "over\n"
+    assert re.search(r"my_code.py, line \d+: `(doze|said)` has kept the event loop to itself for 0.5 s", done.stderr)
+    assert done.stderr.count("has kept") == 1

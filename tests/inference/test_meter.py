@@ -32,8 +32,8 @@ def test_the_total_is_the_sum_over_roles():
     meter.count("judge", PAID)
     meter.count_reused("user")
     meter.count_failed("user")
-    meter.count_prompt("encoder", 7, 0.5)
-    meter.count_prompt("encoder", 1, 0.5)
+    meter.count_paid("encoder", 7, 0, 0.5)
+    meter.count_paid("encoder", 1, 0, 0.5)
     assert meter.total == Usage(4, 1, 1, 14, 10, 1.5)
     assert meter.summary() == {
         "requests": {"paid": 4, "reused": 1, "failed": 1},
@@ -45,7 +45,7 @@ def test_the_total_is_the_sum_over_roles():
 def test_the_rate_is_of_sampled_tokens_only():
     meter = Meter()
     meter.count("a", REUSED)
-    meter.count_prompt("encoder", 1000, 0.0)
+    meter.count_paid("encoder", 1000, 0, 0.0)
     assert meter.tokens_per_s == 0.0
     meter.count("a", PAID)
     meter.count("a", PAID)
@@ -66,7 +66,7 @@ def test_threads_that_count_at_once_lose_nothing():
     def count():
         for _ in range(500):
             meter.count("a", PAID)
-            meter.count_prompt("a", 1, 0.0)
+            meter.count_paid("a", 1, 0, 0.0)
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:

@@ -1,6 +1,7 @@
 """One budget for several processes: on one machine by SQLite, on several by PostgreSQL."""
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
@@ -63,6 +64,37 @@ def test_a_worker_waits_for_what_another_may_give_back(workers):
         b.settle("assistant", Amount(1, 50, 0.0), Amount(1, 50, 0.0))
 
     asyncio.run(play())
+
+
+def test_what_another_role_set_aside_is_not_waited_for(workers):
+    async def play() -> None:
+        a, b = (workers({"judge": Limits(requests=0)}) for _ in range(2))
+        await a.reserve("assistant", ONE)
+        with pytest.raises(BudgetSpent, match=r"budget.roles.judge.requests=0"):
+            await asyncio.wait_for(b.reserve("judge", ONE), 10)
+        a.settle("assistant", ONE, ONE)
+
+    asyncio.run(play())
+
+
+def test_what_could_not_be_booked_is_said_at_the_next_request_and_at_the_end(tmp_path):
+    place = str(tmp_path / "budget.sqlite")
+
+    async def play() -> SharedBudget:
+        budget = SharedBudget(Pot(place), Limits(requests=9))
+        await budget.reserve("assistant", ONE)
+        with sqlite3.connect(place) as connection:
+            connection.execute("DROP TABLE duologue_spent")
+        connection.close()
+        budget.settle("assistant", ONE, ONE)
+        budget._thread.submit(int).result(10)  # the settlement before it is over
+        with pytest.raises(CassetteError, match="duologue_spent"):
+            await budget.reserve("assistant", ONE)
+        return budget
+
+    budget = asyncio.run(play())
+    with pytest.warns(UserWarning, match="lacks what was spent last"):
+        budget.close()
 
 
 def test_roles_have_their_own_limits(workers):

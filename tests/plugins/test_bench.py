@@ -1,14 +1,18 @@
 import asyncio
 import math
+import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from duologue.inference import InferenceClient
 from duologue.inference.errors import CallFailed, CassetteMiss, ConfigError, EndpointRefused
 from duologue.plugins import Abstain, Failure, Score, Turn
-from duologue.plugins.bench import Bench
+from duologue.plugins.bench import Bench, compared
+from duologue.plugins.judges.function import FunctionJudge
 
 
 class Scripted:
@@ -313,3 +317,61 @@ def test_a_concurrent_judge_is_asked_again_for_the_turn_that_failed_and_no_other
 
     assert [verdict.value for verdict in asyncio.run(main())] == [1.0, 2.0]
     assert judge.batches == [["1"], ["1"], ["2"]]
+
+
+LEAVING = """
+import asyncio, sys
+
+async def later():
+    await asyncio.sleep(0)
+    sys.exit("enough")
+
+def now(turn):
+    sys.exit("enough")
+
+async def in_a_task(turn):
+    await asyncio.gather(later(), asyncio.sleep(1))
+
+class Judge:
+    async def score(self, batch):
+        await asyncio.gather(later(), asyncio.sleep(1))
+
+    async def compare(self, batch):
+        raise KeyboardInterrupt
+
+    async def aclose(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize(("name", "threaded"), [("now", False), ("now", True), ("in_a_task", False)])
+def test_a_judge_that_exits_is_a_failure_with_its_line_and_the_loop_goes_on(tmp_path, monkeypatch, name, threaded):
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "leaving", raising=False)
+    bench = Bench("mine", FunctionJudge(f"leaving:{name}", threaded))
+    client = InferenceClient()
+    try:
+        for _ in range(2):
+            verdict = client.run(bench.score(turns(1)[0]))
+            assert isinstance(verdict, Failure)
+            assert re.fullmatch(r"SystemExit: enough \(\S*leaving.py, line \d+\)", verdict.error)
+    finally:
+        client.close()
+
+
+def test_a_judge_class_that_exits_is_a_failure_alone_and_in_pairs(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "leaving", raising=False)
+    import leaving
+
+    client = InferenceClient()
+    try:
+        one, two = turns(2)
+        failed = client.run(Bench("mine", leaving.Judge()).score(one))
+        assert re.fullmatch(r"SystemExit: enough \(\S*leaving.py, line 6\)", failed.error)
+        failed = client.run(compared(leaving.Judge(), one, two))
+        assert re.fullmatch(r"KeyboardInterrupt \(\S*leaving.py, line 19\)", failed.error)
+    finally:
+        client.close()

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-import uvicorn
 from aiohttp import web
 
 from duologue.agents import DialoguePPO, DialogueVecEnv, load_bundle, save_bundle
 from duologue.agents.networks import NETWORKS, network_name
 from duologue.serving import Alias, Limits, build_app
 from duologue.serving.completions import Service
+from duologue.serving.connections import Config, Server
 from duologue.serving.upstream import Upstream
 from duologue.tests.conftest import FakeServer, spoken
 
@@ -28,6 +28,7 @@ class StreamingServer(FakeServer):
     Attributes:
         pause_s: Seconds between two words.
         hung_up: Streams, and plain requests, whose client went away.
+        embedding_requests: Bodies of requests for embeddings.
     """
 
     handler_cancellation = True
@@ -36,6 +37,7 @@ class StreamingServer(FakeServer):
         self.pause_s = 0.0
         self.hung_up = 0
         self.break_after: int | None = None
+        self.embedding_requests: list[dict[str, Any]] = []
         super().__init__()
         self.answer = lambda body: spoken({k: v for k, v in body.items() if not k.startswith("stream")})
 
@@ -46,6 +48,10 @@ class StreamingServer(FakeServer):
         except (asyncio.CancelledError, ConnectionError):
             self.hung_up += 1
             raise
+
+    async def _embeddings(self, request: web.Request) -> web.Response:
+        self.embedding_requests.append(await request.json())
+        return await super()._embeddings(request)
 
     async def _stream(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         self.requests.append(body)
@@ -119,8 +125,8 @@ class Running:
 
     def __init__(self, service: Service, limits: Limits | None = None, feedback: Any = None) -> None:
         self.service = service
-        config = uvicorn.Config(build_app(service, limits, feedback), port=0, log_config=None, access_log=False)
-        self._server = uvicorn.Server(config)
+        limits = limits or Limits()
+        self._server = Server(Config(build_app(service, limits, feedback), limits, service.metrics))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:

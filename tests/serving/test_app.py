@@ -3,13 +3,16 @@
 import asyncio
 import concurrent.futures
 import json
+import re
 import subprocess
 import time
+from dataclasses import replace
 
 import httpx2 as httpx
 import openai
 import pytest
 
+from duologue.inference import ConfigError
 from duologue.serving import Limits
 
 ASKED = {"model": "my-model", "messages": [{"role": "user", "content": "How do I boil an egg?"}]}
@@ -196,8 +199,6 @@ class Broken:
 @pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
 @pytest.mark.parametrize(("wait_s", "reason"), [(0.0, "policy"), (1.0, "timeout")])
 def test_where_the_policy_cannot_act_the_frozen_model_answers(serving, server, bundled, interface, wait_s, reason):
-    from dataclasses import replace
-
     running = serving(bundle=replace(bundled(interface), policy=Broken(wait_s)), timeout_s=0.2)
     response = post(running)
     assert (response.status_code, response.headers["x-duologue-fallback"]) == (200, reason)
@@ -290,3 +291,227 @@ def test_it_counts(serving):
     assert metric(running, 'duologue_request_seconds_count{model="my-model"}') == 3
     assert metric(running, "duologue_actions_total") == 3
     assert httpx.get(running.url.replace("/v1", "/readyz")).json() == {"status": "ready"}
+
+
+PAGE = "https://page.example"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:1234"}, 200),
+        ({"Host": "[::1]:1234"}, 200),
+        ({"Origin": PAGE}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "127.0.0.1.example:80"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_a_web_page_cannot_spend_the_money_of_a_server_without_keys(serving, server, headers, status):
+    running = serving("strategy")
+    given = {"Content-Type": "application/json"} | headers
+    response = httpx.post(f"{running.url}/chat/completions", content=json.dumps(ASKED), headers=given)
+    assert response.status_code == status
+    assert len(server.requests) == (status == 200)
+    if status == 403:
+        assert httpx.get(f"{running.url}/models", headers=headers).status_code == 403
+        assert httpx.get(running.url.replace("/v1", "/metrics"), headers=headers).status_code == 403
+
+
+def test_with_keys_any_name_will_do_and_metrics_need_a_key(serving):
+    running = serving("strategy", Limits(keys=("secret",)))
+    key = {"Authorization": "Bearer secret"}
+    assert post(running, headers={**key, "Host": "duologue.example", "Origin": PAGE}).status_code == 200
+    url = running.url.replace("/v1", "/metrics")
+    assert httpx.get(url).status_code == 401
+    assert "duologue_requests_total" in httpx.get(url, headers=key).text
+    open_to_all = serving("strategy", Limits(keys=("secret",), public_metrics=True))
+    assert httpx.get(open_to_all.url.replace("/v1", "/metrics")).status_code == 200
+
+
+def test_web_pages_that_are_named_may_ask(serving):
+    running = serving("strategy", Limits(cors=(PAGE,)))
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    allowed = httpx.options(f"{running.url}/chat/completions", headers=asked)
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, PAGE)
+    answer = post(running, headers={"Origin": PAGE})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, PAGE)
+    assert "x-duologue-action" in answer.headers["access-control-expose-headers"]
+    other = httpx.options(f"{running.url}/chat/completions", headers=asked | {"Origin": "https://other.example"})
+    assert "access-control-allow-origin" not in other.headers
+    assert post(running, headers={"Origin": "https://other.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cors": ["page.example"]}, "must hold origins like"),
+        ({"cors": ["*"]}, "without a key"),
+        ({"client_timeout_s": 0}, "`client_timeout_s` must be a number above 0"),
+        ({"max_concurrency": 0}, "`max_concurrency` must be at least 1"),
+    ],
+)
+def test_limits_that_make_no_sense(values, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Limits(**values)
+
+
+def test_one_model_by_its_name(serving, bundled):
+    bundle = bundled("strategy")
+    bundle.settings["assistant"]["model"] = "org/name:tag"
+    running = serving(bundle=bundle)
+    assert sdk(running).models.retrieve("my-model").owned_by == "duologue"
+    assert httpx.get(f"{running.url}/models/org/name:tag").json()["id"] == "org/name:tag"
+    with pytest.raises(openai.NotFoundError, match="did you mean `my-model`"):
+        sdk(running).models.retrieve("my-mode")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "cure"),
+    [
+        ("POST", "/v1/responses", "use POST /v1/chat/completions"),
+        ("POST", "/v1/completions", "use POST /v1/chat/completions"),
+        ("POST", "/chat/completions", "use /v1/chat/completions: `base_url` ends in /v1"),
+        ("GET", "/models", "use /v1/models: `base_url` ends in /v1"),
+        ("GET", "/v1/chat/completions", "use POST"),
+    ],
+)
+def test_an_unknown_address_names_the_one_to_use(serving, method, path, cure):
+    response = httpx.request(method, serving("strategy").url.replace("/v1", path))
+    assert response.status_code in (404, 405)
+    assert cure in response.json()["error"]["message"]
+
+
+def test_embeddings_of_an_alias_are_those_of_its_frozen_model(serving, server):
+    asked = []
+    server.embedding_requests = asked
+    running = serving("strategy")
+    for name in ("my-model", "fake", "another"):
+        assert httpx.post(f"{running.url}/embeddings", json={"model": name, "input": ["a"]}).status_code == 200
+    assert [body["model"] for body in asked] == ["fake", "fake", "another"]
+
+
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+@pytest.mark.parametrize("canary", [0.0, 1.0])
+def test_an_alias_answers_by_its_own_name(serving, server, interface, canary):
+    running = serving(interface)
+    running.service.canary = canary
+    assert post(running).json()["model"] == "my-model"
+    text = post(running, {"stream": True}).text
+    chunks = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+    assert {chunk["model"] for chunk in chunks} == {"my-model"}
+    assert len(chunks) > 2
+    assert text.endswith("data: [DONE]\n\n")
+    assert post(running, {"model": "fake"}).json()["model"] == "fake"
+
+
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"stream_options": "usage"},
+        {"stream": "yes"},
+        {"n": True},
+        {"top_logprobs": "many"},
+        {"logprobs": 3},
+        {"max_tokens": "10"},
+        {"seed": 0.5},
+        {"seed": 2**63},
+    ],
+    ids=str,
+)
+def test_a_malformed_field_is_refused_before_anything_is_paid(serving, server, interface, field):
+    response = post(serving(interface), {"stream": True} | field)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, next(iter(field)))
+    assert not server.requests
+
+
+def test_forced_calls_of_tools_are_candidates(serving, server):
+    call = {"id": "1", "type": "function", "function": {"name": "boil", "arguments": "{}"}}
+    choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [call]}}
+    body = {"id": "x", "created": 1, "model": "fake", "choices": [choice | {"finish_reason": "stop"}]}
+    server.answer = lambda asked: body
+    response = post(serving(SELECT))
+    assert "x-duologue-fallback" not in response.headers
+    assert response.json()["choices"][0]["message"]["tool_calls"] == [call]
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+def test_without_a_users_message_the_frozen_model_answers(serving, server, interface):
+    messages = [{"role": "system", "content": "Tell a joke."}]
+    response = post(serving(interface), {"messages": messages})
+    assert (response.status_code, response.headers["x-duologue-fallback"]) == (200, "no-user")
+    assert [body["messages"] for body in server.requests] == [messages]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"a":' * 100_000, b'{"model": "my-model", "messages": ["\xff"]}', b'{"x": "\\ud800"}'],
+    ids=["lists", "objects", "bytes", "half a character"],
+)
+def test_bodies_that_cannot_be_read_are_refused_and_counted(serving, content):
+    running = serving("strategy")
+    headers = {"Content-Type": "application/json"}
+    response = httpx.post(f"{running.url}/chat/completions", content=content, headers=headers)
+    assert response.status_code == 400
+    assert metric(running, 'duologue_requests_total{model="unknown",status="400"}') == 1
+
+
+def test_numbers_and_depths_that_can_be_read_and_not_sent_are_refused(serving, server):
+    running = serving("strategy")
+    deep = "[" * 700 + "]" * 700
+    content = json.dumps(ASKED)[:-1] + f', "x": {deep}}}'
+    response = httpx.post(
+        f"{running.url}/chat/completions", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code in (200, 400)
+    assert post(running, {"x": 10**400}).status_code in (200, 400)
+    assert metric(running, 'duologue_requests_total{model="my-model",status="500"}') == 0
+
+
+class Faulty:
+    """A watch with a fault of its own."""
+
+    def wants(self, messages, session):
+        raise KeyError("unforeseen")
+
+    async def aclose(self):
+        pass
+
+
+def test_what_fails_unforeseen_is_counted(serving, caplog):
+    running = serving("strategy")
+    running.service.watch = Faulty()
+    response = post(running)
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "api_error")
+    assert metric(running, 'duologue_requests_total{model="my-model",status="500"}') == 1
+    assert "a request failed" in caplog.text
+
+
+def test_a_request_without_max_tokens_has_the_servers_own_bound(bundled):
+    bundle = replace(bundled("strategy"), trusted=True)
+    assert bundle.settings["assistant"]["sampling"]["max_tokens"] == 20
+    served = bundle.endpoint(capped=False)
+    assert served.sampling == replace(bundle.endpoint().sampling, max_tokens=None)
+    given = bundle.endpoint({"sampling": {"max_tokens": 300, "seed": None}}, capped=False)
+    assert given.sampling.body(0) == {"max_tokens": 300}
+    assert bundle.endpoint().sampling.max_tokens == 20
+    with pytest.raises(ConfigError, match=re.escape("`upstream.sampling.max_token` is not a setting")):
+        bundle.endpoint({"sampling": {"max_token": 3}})
+
+
+@pytest.mark.parametrize("interface", ["strategy", SELECT], ids=["strategy", "select"])
+def test_what_is_not_set_is_not_sent(serving, server, bundled, interface):
+    bundle = bundled(interface)
+    bundle.settings["assistant"]["sampling"] = {}
+    running = serving(bundle=bundle)
+    post(running)
+    running.service.canary = 1.0
+    post(running)
+    sent = {name for body in server.requests for name in body}
+    assert sent - {"logprobs"} == {"model", "messages"}

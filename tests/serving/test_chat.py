@@ -13,7 +13,7 @@ def talk(bundled, server, capsys, monkeypatch, tmp_path):
     def make(interface, said, **settings):
         bundle = bundled(interface)
         monkeypatch.setattr("sys.stdin", io.StringIO(said))
-        chat({"policy": str(bundle.folder), **settings}, tmp_path)
+        chat({"policy": str(bundle.folder), "trusted": True, **settings}, tmp_path)
         return capsys.readouterr().out
 
     return make

@@ -23,7 +23,7 @@ def adapter(configured_for, tmp_path):  # noqa: F811
 def api(adapter):
     client = InferenceClient()
     service = make_service(Settings(policy=str(adapter), alias="mine"), client)
-    with TestClient(build_app(service, Limits())) as made:
+    with TestClient(build_app(service, Limits()), "http://localhost") as made:
         yield made
     client.close()
 

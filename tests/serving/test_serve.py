@@ -35,6 +35,7 @@ def started(bundled, tmp_path):
             "duologue",
             "serve",
             f"policy={bundled('strategy').folder}",
+            "trusted=true",
             "port=0",
             *overrides,
         ]
@@ -79,7 +80,7 @@ def test_requests_under_way_are_answered_after_sigterm(started, server, tmp_path
 
 def test_keys_several_aliases_and_a_curl_line_that_works(started, bundled):
     second = bundled({"name": "select", "n": 2}).folder
-    child, url = started(f"+aliases.second.policy={second}", "alias=first", keys="secret")
+    child, url = started(f"+aliases.second={{policy: '{second}', trusted: true}}", "alias=first", keys="secret")
     headers = {"Authorization": "Bearer secret"}
     names = {model["id"] for model in httpx.get(f"{url}/models", headers=headers).json()["data"]}
     assert names == {"first", "second", "fake"}
@@ -108,7 +109,7 @@ def test_keys_several_aliases_and_a_curl_line_that_works(started, bundled):
 )
 def test_what_cannot_be_served_is_said_at_once(bundled, tmp_path, monkeypatch, changes, said):
     monkeypatch.delenv("DUOLOGUE_KEYS", raising=False)
-    config = {"policy": str(bundled("strategy").folder), "alias": "my-model", "port": 0} | changes
+    config = {"policy": str(bundled("strategy").folder), "trusted": True, "alias": "my-model", "port": 0} | changes
     with pytest.raises(Exception, match=re.escape(said)) as caught:
         serve(config, tmp_path)
     assert isinstance(caught.value, ConfigError) or "NO_SUCH_KEY" in str(caught.value)
@@ -116,8 +117,9 @@ def test_what_cannot_be_served_is_said_at_once(bundled, tmp_path, monkeypatch, c
 
 def test_a_port_that_is_taken(bundled, serving, tmp_path):
     running = serving("strategy")
+    config = {"policy": str(bundled("strategy").folder), "trusted": True, "alias": "x", "port": running.port}
     with pytest.raises(ConfigError, match="choose another `port`"):
-        serve({"policy": str(bundled("strategy").folder), "alias": "x", "port": running.port}, tmp_path)
+        serve(config, tmp_path)
 
 
 def test_the_containers_settings_are_settings():

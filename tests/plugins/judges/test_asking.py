@@ -5,7 +5,9 @@ import pytest
 from duologue.inference import Cassette, InferenceClient
 from duologue.inference.errors import CassetteMiss, EndpointRefused
 from duologue.plugins import Failure, JudgeContext, Turn
+from duologue.plugins.bench import Bench
 from duologue.plugins.judges.llm import LLMJudge
+from duologue.plugins.judges.panel import make_panel
 from duologue.plugins.judges.rubric import RubricJudge
 
 QUESTION = ({"role": "user", "content": "Why?"},)
@@ -129,3 +131,68 @@ def test_thoughts_that_came_apart_are_no_answer(server, context):
     assert ask(context, "So.", logprobs="never")[0].value == 0.8
     server.answer = lambda body: chat_body("", reasoning_content="Score: 3")
     assert isinstance(ask(context, "Hm.", logprobs="never")[0], Failure)
+
+
+def bench_of(context, retries, make=LLMJudge, **settings):
+    return Bench("judge", make(context, logprobs="never", **settings), retries=retries)
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(0, 2), (1, 3), (5, 7)])
+def test_a_retry_of_an_unreadable_verdict_is_a_new_sample(server, context, retries, asked):
+    server.answer = lambda body: "I like it."
+    bench = bench_of(context, retries)
+    assert isinstance(context.client.run(bench.score(Turn(QUESTION, "So."))), Failure)
+    assert len(server.requests) == asked
+    assert len({body["seed"] for body in server.requests}) == asked
+    assert [body["temperature"] for body in server.requests] == [0.0] + [0.7] * (asked - 1)
+
+
+def test_a_retry_finds_the_verdict_that_an_earlier_sample_lacked(server, context):
+    said = iter(["Hm.", "Hm.", "Score: 6"])
+    server.answer = lambda body: next(said)
+    bench = bench_of(context, 1)
+    assert context.client.run(bench.score(Turn(QUESTION, "So."))).value == 0.6
+    again = bench_of(context, 1)  # a later run meets the same samples and pays for none
+    assert context.client.run(again.score(Turn(QUESTION, "So."))).value == 0.6
+    assert len(server.requests) == 3
+
+
+def test_repeats_and_retries_never_share_a_sample(server, client, endpoint):
+    server.answer = lambda body: "Hm."
+    for repeat in range(3):
+        context = JudgeContext(client, {"assistant": endpoint}, repeat)
+        client.run(bench_of(context, 2).score(Turn(QUESTION, "So.")))
+    assert len({body["seed"] for body in server.requests}) == len(server.requests) == 12
+
+
+def test_a_call_that_failed_is_made_again_as_it_was(server, context):
+    """Only what was read and said nothing leads to another sample, so that a repeated run ends with the same one."""
+    answers = iter([(503, {}), (503, {}), "Score: 4"])
+    server.answer = lambda body: next(answers)
+    assert context.client.run(bench_of(context, 1).score(Turn(QUESTION, "So."))).value == 0.4
+    assert len({(body["seed"], body["temperature"]) for body in server.requests}) == 1
+
+
+def test_a_panel_asks_again_only_the_member_that_failed(server, context):
+    def answer(body):
+        said = body["messages"][0]["content"]
+        return "Score: 4" if "Grade" in said or body["seed"] > 1 else "Hm."
+
+    server.answer = answer
+    members = {
+        "one": {"name": "llm", "logprobs": "never"},
+        "two": {"name": "llm", "logprobs": "never", "prompt": "{reply}"},
+    }
+    bench = Bench("panel", make_panel(context, members), retries=2)
+    assert context.client.run(bench.score(Turn(QUESTION, "So."))).value == 0.4
+    assert len(server.requests) == 1 + 3
+
+
+def test_without_a_cassette_a_retry_takes_only_the_new_sample(server, endpoint):
+    server.answer = lambda body: "Hm."
+    client = InferenceClient()
+    try:
+        client.run(bench_of(JudgeContext(client, {"assistant": endpoint}), 2).score(Turn(QUESTION, "So.")))
+    finally:
+        client.close()
+    assert len({body["seed"] for body in server.requests}) == len(server.requests) == 4

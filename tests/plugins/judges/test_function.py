@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,14 @@ def broken(turn):
     raise KeyError("key")
 
 
+def place_of_broken():
+    code = broken.__code__
+    path = Path(code.co_filename)
+    return (
+        f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}, line {code.co_firstlineno + 1}"
+    )
+
+
 async def slow(turn):
     await asyncio.sleep(0.01)
     return 0.75
@@ -74,7 +83,7 @@ def judge(name, **settings):
         ("nothing", Abstain("the function returned None")),
         ("verdict", Score(0.25, {"part": 1.0})),
         ("text", Failure("the function returned str, not a number, a verdict or None")),
-        ("broken", Failure("KeyError: 'key'")),
+        ("broken", Failure(f"KeyError: 'key' ({place_of_broken()})")),
         ("slow", Score(0.75)),
     ],
 )
