@@ -137,6 +137,7 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
         _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr, flush=True)  # noqa: T201
+        sys.stdout.flush()
         os._exit(128 + getattr(error, "signal", signal.SIGINT))  # at once: a user's thread may never end
     except Exception as error:
         from .wording import is_worded, not_utf8, with_file, worded
