@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -136,8 +137,10 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
         status = 128 + error.signal if isinstance(error, Interrupted) else 3 if isinstance(error, RunStopped) else 2
         _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
     except KeyboardInterrupt as error:
-        print("interrupted", file=sys.stderr, flush=True)  # noqa: T201
-        sys.stdout.flush()
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(128 + getattr(error, "signal", signal.SIGINT))  # at once: a user's thread may never end
     except Exception as error:
         from .wording import is_worded, not_utf8, with_file, worded

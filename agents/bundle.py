@@ -30,13 +30,11 @@ from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
 from ..inference.endpoint import Endpoint
 from ..inference.errors import ConfigError, near_miss
+from ..inference.records import MOST_BYTES, read_json
 from .networks import NETWORKS
 from .policies import TorchPolicy
 
 FORMAT = 1
-
-_MOST_BYTES = 4_000_000
-"""Length of a ``policy.json``; directives are its longest part."""
 
 _MOST_REQUESTS = 64
 """Requests of one turn that an untrusted bundle may ask for."""
@@ -239,7 +237,7 @@ def load_network(
     path = folder / "policy.safetensors"
     try:
         if not path.is_file():
-            raise ValueError(f"there is no file {path.name}")
+            raise ValueError(f"there is no file {path}")
         weights = load_file(path, device=device)
     except Exception as error:  # safetensors, torch and the system each have their own
         raise _no_bundle(folder, error) from error
@@ -274,19 +272,15 @@ def build_network(
 
 def _read(folder: Path) -> tuple[dict[str, Any], _Record]:
     """All of ``policy.json``, and its parts that decide how the policy acts."""
-    path = folder / "policy.json"
     try:
-        if not path.is_file():  # reading a pipe or a device would not end
-            raise ValueError(f"there is no file {path.name}")
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
-            raise ValueError(f"{path.name} is longer than {_MOST_BYTES:,} bytes")
-        values = msgspec.json.decode(raw, type=dict[str, Any])
-        if values.get("format") != FORMAT:
-            raise ConfigError(f"{folder} has bundle format {values.get('format')}, and this version reads {FORMAT}")
+        values = read_json(folder / "policy.json", dict, MOST_BYTES)
+    except ConfigError as error:
+        raise _no_bundle(folder, error) from error
+    if values.get("format") != FORMAT:
+        raise ConfigError(f"{folder} has bundle format {_said(values.get('format'))}, and this version reads {FORMAT}")
+    try:
         return values, msgspec.convert(values, _Record)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
         raise _no_bundle(folder, error) from error
 
 
@@ -329,8 +323,8 @@ def _unfit(folder: Path) -> ConfigError:
     return ConfigError(f"{folder}: the weights do not fit the network that `policy.json` names")
 
 
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _said(found: object) -> str:
+    return " ".join(str(found).split())[:200] or type(found).__name__
 
 
 def _shapes(space: spaces.Space[Any]) -> dict[str, list[int]]:

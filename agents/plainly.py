@@ -48,7 +48,7 @@ def learn_plainly(agent: Learner, steps: int, run: Run, task: Task) -> None:
     try:
         with (
             ProgressLine("training", steps, task.client.meter) as line,
-            (run.folder / PROGRESS).open("w", newline="") as file,
+            (run.folder / PROGRESS).open("w", encoding="utf-8", newline="") as file,
         ):
             rows = csv.writer(file)
             rows.writerow([STEP, "rollout/ep_rew_mean"])

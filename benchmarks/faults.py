@@ -64,7 +64,7 @@ class Server:
 
     def __init__(self, share: float) -> None:
         command = [sys.executable, str(FOLDER / "unreliable_server.py"), str(share), "0"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
 
@@ -159,7 +159,7 @@ def kills(count: int, timesteps: int, longest_s: float, folder: Path) -> dict[st
     """Kills a run in replay and resumes it, again and again, each time within `longest_s`."""
     server = Server(0.0)
     own = [{"id": f"{s}-{i}", "split": s, "user": f"Question {i} of {s}?"} for s in ("train", "test") for i in range(8)]
-    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, own)))
+    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, own)), encoding="utf-8")
     options = [
         f"inference.assistant.base_url={server.url}",
         "inference.assistant.model=m",
@@ -217,7 +217,7 @@ def newest(folder: Path, process: subprocess.Popen[bytes]) -> Path:
 def read(folder: Path) -> str:
     """Its summary."""
     path = folder / "summary.json"
-    return path.read_text() if path.exists() else '{"status": "none"}'
+    return path.read_text(encoding="utf-8") if path.exists() else '{"status": "none"}'
 
 
 def outcome(folder: Path) -> tuple[Any, ...]:

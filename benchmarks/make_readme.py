@@ -24,8 +24,8 @@ shared. Bars are what a figure is held to.
 
 def main() -> None:
     """Writes one section per result file."""
-    results = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("*.json"))]
-    (HERE / "README.md").write_text("\n".join([INTRODUCTION, *map(section, results)]))
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results").glob("*.json"))]
+    (HERE / "README.md").write_text("\n".join([INTRODUCTION, *map(section, results)]), encoding="utf-8")
 
 
 def section(result: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def number(value: Any) -> str:
 
 def purpose(name: str) -> str:
     """The first paragraphs of the script's docstring, up to its commands."""
-    text = (HERE / f"{name}.py").read_text().split('"""')[1].strip()
+    text = (HERE / f"{name}.py").read_text(encoding="utf-8").split('"""')[1].strip()
     return text.split("\n\npython ")[0].split("\n\n    python ")[0]
 
 

@@ -36,7 +36,7 @@ def environment(name: str, *requirements: str) -> Environment:
     """
     folder = FOLDER / name
     python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.exists() or ready.read_text() != "\n".join(requirements):
+    if not ready.exists() or ready.read_text(encoding="utf-8") != "\n".join(requirements):
         progress(f"installing {', '.join(requirements)} for comparison, once")
         try:
             subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True, text=True)
@@ -45,6 +45,6 @@ def environment(name: str, *requirements: str) -> Environment:
         except (OSError, subprocess.SubprocessError) as error:
             said = str(getattr(error, "stderr", "") or error).strip().splitlines()
             return Environment(None, f"{requirements[0]} could not be installed: {said[-1] if said else error}")
-        ready.write_text("\n".join(requirements))
+        ready.write_text("\n".join(requirements), encoding="utf-8")
     pins = dict(requirement.split("==") for requirement in requirements if "==" in requirement)
     return Environment(python, versions=pins)

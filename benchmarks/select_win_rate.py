@@ -37,7 +37,7 @@ def main() -> None:
     for seed in SEEDS[:1] if quick else SEEDS:
         with tempfile.TemporaryDirectory() as folder:
             summary = train_and_evaluate(config(seed, quick), Path(folder) / "run")
-            lines = (Path(folder) / "run" / "matches.jsonl").read_text().splitlines()
+            lines = (Path(folder) / "run" / "matches.jsonl").read_text(encoding="utf-8").splitlines()
         rows += [row | {"seed": seed} for row in summary["results"]]
         matches += [json.loads(line) for line in lines]
     own = [match for match in matches if match["contestant"] == "trained policy" and match["orders"]]

@@ -157,7 +157,7 @@ async def streams(contender: Contender, count: int) -> tuple[float, int]:
 
 def resident_mb(pid: int) -> float:
     """The process's memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -190,7 +190,9 @@ def contenders(
         return found
     config = folder / "litellm.yaml"
     parameters = {"model": "openai/simulated", "api_base": url, "api_key": "none"}
-    config.write_text(json.dumps({"model_list": [{"model_name": "simulated", "litellm_params": parameters}]}))
+    config.write_text(
+        json.dumps({"model_list": [{"model_name": "simulated", "litellm_params": parameters}]}), encoding="utf-8"
+    )
     command = [str(other.python.with_name("litellm")), "--config", str(config), "--port", "8313", "--num_workers", "1"]
     try:
         found["litellm"] = stack.enter_context(server(command, 8313, "simulated", core))

@@ -97,7 +97,7 @@ def start(behaviour: Behaviour | None = None, core: int | None = None) -> Iterat
         [sys.executable, str(Path(__file__).with_name("simulated_server.py")), settings],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     try:
         if core is not None:

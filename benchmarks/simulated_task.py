@@ -49,16 +49,16 @@ def simulated_task(
 
 def rss_mb() -> float:
     """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def pss_mb(pid: int | None = None) -> tuple[float, int]:
     """Proportional memory of a process and all its descendants, and their number; shared pages count once."""
     pid = pid or os.getpid()
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     total, count = sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) * 1024 / 1e6, 1
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        for child in (task / "children").read_text(encoding="utf-8").split():
             more, further = pss_mb(int(child))
             total, count = total + more, count + further
     return total, count

@@ -17,11 +17,18 @@ def question_id(record: Mapping[str, Any]) -> str | None:
     return str(found) if isinstance(found, str | int) else None
 
 
-def texts(turns: object) -> tuple[str, ...]:
-    """Turns that are texts, or objects with ``content``; empty where they are neither."""
+def texts(turns: object, blank: bool = False) -> tuple[str, ...]:
+    """Turns that are texts, or objects with ``content``; empty where they are neither.
+
+    Args:
+        turns: A list of them.
+        blank: Whether a text may be empty, as a model's reply may; null then is an empty one.
+    """
     listed = turns if isinstance(turns, list) else []
     found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in listed]
-    known = tuple(text for text in found if isinstance(text, str) and text.strip())
+    if blank:
+        found = ["" if text is None else text for text in found]
+    known = tuple(text for text in found if isinstance(text, str) and (blank or text.strip()))
     return known if len(known) == len(found) else ()
 
 

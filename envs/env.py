@@ -80,7 +80,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
 
     ## Arguments
     A ready `task`, or the arguments of `Task.build`, such as `interface="strategy"`, `split="test"`,
-    `scenarios="my.jsonl"`, `endpoints={"assistant": Endpoint(…)}`.
+    `scenarios="my.jsonl"`, `endpoints={"assistant": {"base_url": …, "model": …}}`.
 
     ## Version History
     * v0: first version

@@ -9,6 +9,7 @@ from ..inference.client import InferenceClient
 from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
 from ..inference.errors import CallFailed, ConfigError
+from ..inference.settings import check_template
 from .scenarios import Scenario
 from .state import DialogueState
 
@@ -48,8 +49,7 @@ class LLMUser:
     ) -> None:
         if client is None or not endpoints:
             raise ConfigError("the user `llm` needs a client and endpoints")
-        if missing := [part for part in ("{persona}", "{goal}", "{stop}") if part not in prompt]:
-            raise ValueError(f"`prompt` must hold {missing[0]}")
+        check_template("prompt", prompt, ("persona", "goal", "stop"), needed=("persona", "goal", "stop"))
         if not stop.strip():
             raise ValueError("`stop` must not be empty: the model could not end the dialogue")
         self._client = client

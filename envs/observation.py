@@ -53,9 +53,10 @@ class Observer:
         """
         turns = [m["content"] for m in state.messages if m["role"] != "system"]
         vectors = await self.encoder.encode([*turns, state.user_message])
+        history = vectors[:-1].mean(axis=0) if turns else np.zeros(self.encoder.dim, np.float32)
         return {
             "message": vectors[-1].clip(-1, 1),
-            "history": vectors[:-1].mean(axis=0).clip(-1, 1),
+            "history": history.clip(-1, 1),
             "scalars": _scalars(state),
             **await self._features(state),
         }

@@ -11,6 +11,9 @@ from gymnasium import spaces
 from .interfaces import ActionInterface
 from .observation import Observation
 
+PLAIN_SAMPLE = "plain sample"
+"""Name of the one constant policy of an interface whose actions are exchangeable."""
+
 
 class Policy(Protocol):
     """Chooses an action from an observation, without memory of its own."""
@@ -61,7 +64,12 @@ MOST_CONSTANTS = 64
 
 
 def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
-    """Every constant policy of an interface, by its action in words; empty where there are more than `MOST_CONSTANTS`."""
+    """Every constant policy of an interface, by its action in words; empty where there are more than `MOST_CONSTANTS`.
+
+    Where actions choose among samples of one request, the constants do not differ but by chance: `PLAIN_SAMPLE` is there alone.
+    """
+    if interface.exchangeable:
+        return {PLAIN_SAMPLE: ConstantPolicy(0)}
     space = interface.action_space
     sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else getattr(space, "nvec", [])
     if len(sizes) == 0 or np.prod(sizes) > MOST_CONSTANTS:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
-from ..inference.endpoint import Endpoint, Sampling
+from ..inference.endpoint import Endpoint, Sampling, endpoints_from_settings
 from ..inference.errors import ConfigError
 from ..plugins.judge import JudgeContext
 from ..plugins.reward import Reward
@@ -107,7 +107,7 @@ class Task:
         cls,
         *,
         client: InferenceClient | None = None,
-        endpoints: Mapping[str, Endpoint] | None = None,
+        endpoints: Mapping[str, Endpoint | Mapping[str, Any] | None] | None = None,
         interface: ActionInterface | Mapping[str, Any] | str = "select",
         encoder: Encoder | Mapping[str, Any] | str = "static",
         judges: Mapping[str, Any] | None = None,
@@ -125,7 +125,7 @@ class Task:
 
         Args:
             client: Asks endpoints; the process's shared one by default.
-            endpoints: By role; the embedded model by default.
+            endpoints: By role, each an `Endpoint` or its settings; the embedded model by default.
             interface: An interface, its name or its settings.
             encoder: An encoder, its name or its settings.
             judges: Key to judge settings; `DEFAULT_JUDGES` by default. An empty mapping plays without judging.
@@ -143,9 +143,7 @@ class Task:
             ConfigError: If a name is unknown or a value is refused.
         """
         client = client or InferenceClient.shared()
-        endpoints = endpoints or {"assistant": embedded_endpoint()}
-        if "assistant" not in endpoints:
-            raise ConfigError("`endpoints` holds no `assistant`: it names the model that answers")
+        roles = endpoints_from_settings(endpoints or {"assistant": embedded_endpoint()}, "endpoints")
         if not isinstance(interface, ActionInterface):
             interface = make_interface(interface)
         if not isinstance(encoder, Encoder):
@@ -154,16 +152,16 @@ class Task:
             scenarios = load_scenarios(scenarios, split, limit)
         if not isinstance(reward, Reward):
             chosen = DEFAULT_JUDGES if judges is None else judges
-            context = JudgeContext(client, endpoints)
+            context = JudgeContext(client, roles)
             reward = Reward.from_settings(chosen, context, reward) if chosen else None
         return cls(
             client=client,
-            assistant=endpoints["assistant"],
+            assistant=roles["assistant"],
             interface=interface,
             encoder=encoder,
             scenarios=scenarios,
             reward=reward,
-            user=make_user(user, client, endpoints) if isinstance(user, str | Mapping) else user,
+            user=make_user(user, client, roles) if isinstance(user, str | Mapping) else user,
             system=system,
             max_turns=max_turns,
             draws=draws,

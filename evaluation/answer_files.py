@@ -22,7 +22,8 @@ def read_answers(path: Path) -> list[tuple[str, Replies]]:
 
     Args:
         path: JSON or JSONL whose records have ``prompt`` or ``id``, and ``reply``; AlpacaEval's ``instruction`` and ``output``;
-            MT-Bench's and Arena-Hard's ``question_id`` and ``choices``; or Arena-Hard's ``uid`` and ``messages``.
+            MT-Bench's and Arena-Hard's ``question_id`` and ``choices``; or Arena-Hard's ``uid`` and ``messages``. A reply may
+            be empty; null is an empty one.
 
     Raises:
         ConfigError: If the file cannot be read, or a record is none of these.
@@ -41,17 +42,17 @@ def read_answers(path: Path) -> list[tuple[str, Replies]]:
 
 
 def _replies(record: Mapping[str, Any]) -> Replies:
-    reply = record.get("reply", record.get("output"))
-    if isinstance(reply, str):
-        return (reply,)
+    for name in ("reply", "output"):
+        if name in record:
+            return texts([record[name]], blank=True)
     choices = record.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        return texts(choices[0].get("turns"))
+        return texts(choices[0].get("turns"), blank=True)
     messages = record.get("messages")
     if not isinstance(messages, list):
         return ()
     said = [m.get("content") for m in messages if isinstance(m, Mapping) and m.get("role") == "assistant"]
-    return texts([part.get("answer") if isinstance(part, Mapping) else part for part in said])
+    return texts([part.get("answer") if isinstance(part, Mapping) else part for part in said], blank=True)
 
 
 def read_answer_folder(folder: Path) -> dict[str, dict[str, Replies]]:

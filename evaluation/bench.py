@@ -21,7 +21,7 @@ from rich.table import Table
 from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.observation import Observation
-from ..envs.policies import Policy, RandomPolicy, constant_policies
+from ..envs.policies import PLAIN_SAMPLE, Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario, load_scenarios
 from ..envs.task import Task
 from ..envs.transition import EpisodeFailed
@@ -33,7 +33,7 @@ from ..inference.settings import construct
 from ..plugins.json_file import write_json
 from ..plugins.run_folder import Run
 from ..plugins.session import session
-from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval
+from .headroom import Standing, as_markdown, gate, sentence, shown, two_way_interval, within
 from .playing import played
 from .plots import draw_standings
 
@@ -131,12 +131,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
         players.append((name, "learnt", trained))
     players.append(("random", "random", [RandomPolicy(task.interface.action_space)] * len(seeds)))
     for name, policy in constant_policies(task.interface).items():
-        players.append((f"always: {name}", "constant", [policy] * len(seeds)))
+        players.append((name if name == PLAIN_SAMPLE else f"always: {name}", "constant", [policy] * len(seeds)))
     if task.interface.chooses_reply:
         players.append((f"best-of-{task.interface.proposals_per_turn} oracle", "oracle", [None] * len(seeds)))
     total = len(players) * len(seeds) * len(task.scenarios)
     with ProgressLine("playing", total, task.client.meter) as line:
-        standings = []
+        standings, worst, best = [], math.inf, -math.inf
         for name, kind, policies in players:
             # the candidates are there: where one of them is sent, chance costs nothing more, and less of it is left to chance
             times = _TIMES if kind == "random" and task.interface.chooses_reply else 1
@@ -145,10 +145,12 @@ def _play_all(task: Task, learnt: Mapping[str, Sequence[Path]], seeds: Sequence[
                 for policy, seed in zip(policies, seeds, strict=True)
             ]
             standings.append(_standing(name, kind, np.array(rows)))
+            returns = np.array(rows)[..., 0]
+            worst, best = min(worst, float(np.nanmin(returns))), max(best, float(np.nanmax(returns)))
             line.update(len(standings) * len(seeds) * len(task.scenarios), f"{name}: {standings[-1].mean:.3f}")
     if task.reward is not None:
         task.client.run(task.reward.aclose())
-    return standings
+    return [within(standing, worst, best) for standing in standings]
 
 
 def _standing(name: str, kind: str, rows: np.ndarray) -> Standing:

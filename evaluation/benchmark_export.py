@@ -29,7 +29,7 @@ def alpaca_eval(records: Sequence[Record], folder: Path) -> None:
         question = _only_question(record, "AlpacaEval")
         sides = [(record["baseline"], record["baseline_reply"]), (record["contestant"], record["reply"])]
         for name, reply in sides:
-            entry = {"instruction": question, "output": reply, "generator": name, "dataset": "duologue"}
+            entry = {"instruction": question, "output": reply, "generator": name, "dataset": _dataset(record)}
             outputs.setdefault(name, {})[record["scenario"]] = entry
         numbered = {
             f"{field}_{number}": value
@@ -37,9 +37,9 @@ def alpaca_eval(records: Sequence[Record], folder: Path) -> None:
             for field, value in zip(("generator", "output"), side, strict=True)
         }
         preference = None if record["failure"] else 1 + score(record)
-        said = {"annotator": record["judge"], "preference": preference, "raw_completion": _joined(record)}
+        said = {"annotator": record["judge"], "preference": preference, "raw_completion": _raw(record)}
         annotations.setdefault(record["contestant"], []).append(
-            {"instruction": question, "dataset": "duologue", **numbered, **said}
+            {"instruction": question, "dataset": _dataset(record), **numbered, **said}
         )
     for name, entries in outputs.items():
         _write_json(folder / _file(name) / "model_outputs.json", list(entries.values()))
@@ -81,18 +81,19 @@ def arena_hard(records: Sequence[Record], folder: Path) -> None:
     for record in records:
         if not record["failure"]:
             _only_question(record, "Arena-Hard")
-    _questions_and_answers(records, folder, _arena_answer, lambda user: {"category": "duologue", "prompt": user[0]})
+    _questions_and_answers(records, folder, _arena_answer, lambda user: {"prompt": user[0]})
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in _answered(records):
         orders, said = record["orders"], [*(record.get("rationales") or []), "", ""]
         labels = [_label(1 - orders[-1]), _label(orders[0])] if orders else [None, None]  # the baseline is shown first
+        labels = (record.get("source") or {}).get("labels", labels)  # with A>>B, which points do not have
         games = [
             {"score": label, "judgment": {"answer": text}}
-            for label, text in zip(labels, (said[1], said[0]), strict=True)
+            for label, text in zip(labels, (said[1], said[0]), strict=False)  # a file may have one game only
         ]
         line = {
             "uid": record["scenario"],
-            "category": "duologue",
+            "category": _dataset(record),
             "judge": record["judge"],
             "model": record["contestant"],
             "baseline": record["baseline"],
@@ -136,7 +137,7 @@ def _questions_and_answers(
     for record in sorted(_answered(records), key=lambda record: -len(record["messages"])):
         key, user = record["scenario"], _user_turns(record)
         own = {"uid": key} if "prompt" in question(user) else {"question_id": key}
-        questions.setdefault(key, {**own, "category": "duologue", **question(user)})
+        questions.setdefault(key, {**own, "category": _dataset(record), **question(user)})
         other = record.get("baseline_messages") or record["messages"]
         for name, messages, reply in (
             (record["contestant"], record["messages"], record["reply"]),
@@ -179,7 +180,17 @@ def _label(points: float) -> str:
     return "A>B" if points > 0.5 else "B>A" if points < 0.5 else "A=B"
 
 
-def _joined(record: Record) -> str:
+def _dataset(record: Record) -> str:
+    """The data set or category of the question, where the run was imported and the files said it."""
+    source = record.get("source") or {}
+    return str(source.get("dataset") or source.get("category") or "duologue")
+
+
+def _raw(record: Record) -> object:
+    """What the judge said: as it was imported, else its rationales."""
+    source = record.get("source") or {}
+    if "raw_completion" in source:
+        return source["raw_completion"]
     return "\n\n".join(text for text in record.get("rationales") or [] if text)
 
 

@@ -230,5 +230,5 @@ def _show(run: Run, client: InferenceClient) -> None:
     show_boards(rows, console)
     write_scalars(run.folder, rows, 0)
     total = client.meter.total
-    spent = f"{total.paid:,} requests paid, {total.reused:,} reused, ${total.cost_usd:.4f}"
+    spent = f"{total.paid:,} requests made, {total.reused:,} reused, ${total.cost_usd:.4f}"
     say(f"{spent}. The report is {write_report(run.folder)}", console)

@@ -11,7 +11,7 @@ from ..envs.dialogue import Dialogue
 from ..envs.episodes import Episode
 from ..envs.interfaces.plain import Plain
 from ..envs.observation import Observation
-from ..envs.policies import ConstantPolicy, Policy, RandomPolicy, constant_policies
+from ..envs.policies import PLAIN_SAMPLE, ConstantPolicy, Policy, RandomPolicy, constant_policies
 from ..envs.scenarios import Scenario
 from ..envs.task import Task
 from ..envs.turns import as_turn
@@ -138,7 +138,7 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Be
     """The contestants of an evaluation.
 
     Args:
-        kinds: Of `KINDS`: the trained policy, every constant policy, a random one, the best-of-n oracle. The oracle is
+        kinds: Of `KINDS`: the trained policy, every constant policy (see `constant_policies`), a random one, the best-of-n oracle. The oracle is
             left out where the interface has no candidates or the judge only compares pairs.
         policy: The trained policy.
         task: The task without reward.
@@ -155,7 +155,10 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Be
             contestants.append(PolicyContestant("trained policy", policy, task))
         elif kind == "constants":
             named = constant_policies(task.interface).items()
-            contestants += [PolicyContestant(f"always {name}", constant, task) for name, constant in named]
+            contestants += [
+                PolicyContestant(name if name == PLAIN_SAMPLE else f"always {name}", constant, task)
+                for name, constant in named
+            ]
         elif kind == "random":
             contestants.append(PolicyContestant("random", RandomPolicy(task.interface.action_space), task))
         elif bench is not None and task.interface.chooses_reply:

@@ -255,7 +255,7 @@ def report(run: Run, client: InferenceClient) -> None:
     total = client.meter.total
     planned = run.summary.get("plan")
     bound = f" (planned: at most {planned['requests']:,})" if planned else ""
-    spent = f"{total.paid:,} requests paid{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
+    spent = f"{total.paid:,} requests made{bound}, {total.reused:,} reused, {total.completion_tokens:,} tokens"
     money = f", ${total.cost_usd:.4f}" if total.cost_usd else ""
     page = write_report(run.folder)
     write_scalars(run.folder, rows, run.summary.get("timesteps", 0))

@@ -10,7 +10,7 @@ duologue export pairs runs/pairs/latest to=pairs.jsonl margin=0.2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..envs.scenarios import Scenario, write_scenarios
 from ..inference.errors import ConfigError, near_miss
 from ..inference.meter import Meter
 from ..inference.options import read_arguments
-from ..inference.records import write_lines
+from ..inference.records import read_records, write_lines
 from ..inference.saying import Console, say
 from ..inference.settings import construct
 from ..plugins.places import MATCHES
@@ -28,7 +28,7 @@ from ..plugins.run_folder import Run
 from .benchmark_export import EXPORTS, first_matches
 from .matches import Tally
 from .pairs import PairOptions, pairs_of_run, write_pairs
-from .report import PAGE, read_matches, write_report
+from .report import ANCHOR, PAGE, number_of, read_anchor, read_matches, write_report
 from .table import show_boards
 from .verdict_files import KINDS, ImportedMatch, read_verdicts
 
@@ -43,7 +43,9 @@ usage: duologue import FORMAT FILE… to=OUT [name=value …]
   FORMAT is alpaca_eval, mt_bench or arena_hard; or feedback, what `duologue serve feedback=…` kept.
   to=OUT.jsonl   FILE holds questions: they are written as scenarios for env.scenarios= and prompts=
   to=FOLDER      FILE… hold verdicts: they become a run folder with its report. Verdicts of mt_bench and arena_hard need
-                 questions= and answers= (a folder of <model>.jsonl); older ones of arena_hard also baseline="""
+                 questions= and answers= (a folder of <model>.jsonl); older ones of arena_hard also baseline=. For
+                 AlpacaEval's length-controlled rate: difficulty=FILE, records of instruction and difficulty, and
+                 anchor=FILE, records of preference, std_delta_len and instruction_difficulty"""
 
 EXPORT = """\
 usage: duologue export FORMAT RUN to=FOLDER
@@ -62,6 +64,12 @@ class ImportOptions:
     questions: str | None = None
     answers: str | None = None
     baseline: str | None = None
+    difficulty: str | None = None
+    anchor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.anchor and not self.difficulty:
+            raise ValueError("`anchor` needs `difficulty`: its observations have one, so the matches must have one too")
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,15 @@ def run_import(arguments: Sequence[str]) -> None:
             "feedback holds no verdicts on pairs: give `to=scenarios.jsonl`, or `duologue judge-check data=…`"
         )
     questions, answers = (None if path is None else Path(path) for path in (options.questions, options.answers))
-    _keep(read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline), kind, options)
+    judged, twice = read_verdicts(kind, [Path(file) for file in files], questions, answers, options.baseline)
+    if options.difficulty:
+        judged = _with_difficulty(judged, Path(options.difficulty))
+    anchor = read_records(Path(options.anchor), "the anchor") if options.anchor else []
+    if options.anchor:
+        read_anchor(Path(options.anchor))
+    _keep(judged, kind, files, options, [record for _, record in anchor])
+    if twice:
+        say(f"{twice:,} verdicts occur in more than one file and count once")
 
 
 def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> None:
@@ -129,7 +145,24 @@ def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> No
         say(f"  {text}")
 
 
-def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) -> None:
+def _with_difficulty(judged: Sequence[ImportedMatch], path: Path) -> list[ImportedMatch]:
+    """Matches with the difficulty of their question."""
+    known = {
+        str(record.get("instruction", record.get("id"))): number_of(record, "difficulty", where)
+        for where, record in read_records(path, "the difficulties")
+    }
+    if missing := next((one.scenario for one in judged if one.scenario not in known), None):
+        raise ConfigError(f"`difficulty`: {path} has none for the question {missing[:80]!r}")
+    return [replace(one, source={**one.source, "difficulty": known[one.scenario]}) for one in judged]
+
+
+def _keep(
+    judged: Sequence[ImportedMatch],
+    kind: str,
+    files: Sequence[str],
+    options: ImportOptions,
+    anchor: Sequence[Mapping[str, Any]],
+) -> None:
     """Writes a run folder like that of a comparison."""
     folder = Path(options.to)
     if folder.exists() and any(folder.iterdir()):
@@ -139,8 +172,11 @@ def _keep(judged: Sequence[ImportedMatch], kind: str, options: ImportOptions) ->
         key = (one.contestant, one.baseline, one.judge)
         tally = tallies.setdefault(key, Tally(*key))
         tally.add(Scenario(one.scenario, "test", ("imported",)), one.match)
-    with Run("import", folder, {"format": kind, **vars(options)}, Meter()) as run:
+    paths = [str(Path(file).expanduser().resolve()) for file in files]
+    with Run("import", folder, {"format": kind, "files": paths, **vars(options)}, Meter()) as run:
         write_lines(folder / MATCHES, [one.record() for one in judged])
+        if anchor:
+            write_lines(folder / ANCHOR, anchor)
         run.summary["results"] = [tally.summary() for tally in tallies.values()]
         run.afterwards = lambda: write_report(folder)
     show_boards(run.summary["results"], Console())

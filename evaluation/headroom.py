@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,14 @@ class Standing:
     tokens: float
     usd: float
     failures: int = 0
+
+
+def within(standing: Standing, worst: float, best: float) -> Standing:
+    """A standing whose interval ends at the worst and the best episode of all policies.
+
+    Student's interval knows no bounds; the mean of episodes does not lie beyond the best of them.
+    """
+    return replace(standing, low=max(standing.low, worst), high=min(standing.high, best))
 
 
 def two_way_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float, float]:

@@ -187,7 +187,7 @@ def _show(run: Run, client: InferenceClient) -> None:
     lines = [f"{found['failed']:,} of {found['verdicts']:,} verdicts failed"]
     if found["latency_p50_s"] is not None:
         lines.append(f"{found['latency_p50_s']:.2f} s a verdict (p95 {found['latency_p95_s']:.2f} s)")
-    lines += [f"{total.paid:,} requests paid, {total.reused:,} reused", f"${found['cost_usd']:.4f}"]
+    lines += [f"{total.paid:,} requests made, {total.reused:,} reused", f"${found['cost_usd']:.4f}"]
     say(", ".join(lines) + f". Everything is in {run.folder}", console)
     for reason, count in found["failures"].items():
         say(f"  {count:,} times: {reason}", console)

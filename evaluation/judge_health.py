@@ -34,6 +34,7 @@ class JudgeHealth:
 
     Attributes:
         name: The judge's.
+        scores: Whether it scores replies one by one.
         failed: Share of the matches without a result.
         causes: Their most frequent causes, with counts.
         ties: Share of undecided matches.
@@ -45,6 +46,7 @@ class JudgeHealth:
     """
 
     name: str
+    scores: bool
     failed: WinRate
     causes: Sequence[tuple[str, int]]
     ties: WinRate | None
@@ -62,8 +64,10 @@ class JudgeHealth:
             made.append(f"Same winner in both orders: {_interval(self.consistency)}.")
             bias = "no bias is shown" if self.first_place.low <= 0.5 <= self.first_place.high else "it is biased"
             made.append(f"Mean score of the reply that is shown first: {_interval(self.first_place)}; {bias}.")
+        elif self.scores:
+            made.append("It scores replies one by one, so their order does not matter.")
         else:
-            made.append("It scores replies one by one: their order is nothing to it.")
+            made.append("The order in which it saw the replies is not known.")
         if self.ties is not None:
             made.append(f"Ties: {_interval(self.ties)}.")
         if self.longer is not None:
@@ -90,6 +94,7 @@ def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> Judge
     told = summary.get("judge") or {}
     return JudgeHealth(
         name=records[0]["judge"],
+        scores=any(record["scores"] is not None for record in decided),
         failed=_share(records, [bool(record["failure"]) for record in records]) or win_rate([0.0], [""]),
         causes=causes.most_common(3),
         ties=_share(decided, [record["outcome"] == "tie" for record in decided]),

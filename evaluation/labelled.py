@@ -1,22 +1,26 @@
 """Labelled data by which a judge is measured: pairs of which one is better, or replies with a score.
 
-One JSON object a line. A pair: ``prompt`` or ``messages``, ``first``, ``second``, ``label`` (``first``, ``second``, ``tie``;
-also 1, 2, A, B). A score: ``prompt`` or ``messages``, ``reply``, ``score``. Optional: ``id``, ``reference``, and whose
-replies they are: ``first_model`` and ``second_model``, or ``model``.
+One JSON object a line, or a JSON list of them; Parquet too. A pair: ``prompt`` or ``messages``, ``first``, ``second``,
+``label`` (``first``, ``second``, ``tie``; also 1, 2, A, B). A score: ``prompt`` or ``messages``, ``reply``, ``score``.
+Optional: ``id``, ``reference``, and whose replies they are: ``first_model`` and ``second_model``, or ``model``. A ``comment``, as
+`duologue serve feedback=` keeps it, is left out.
+
+The public files of JudgeBench, LLMBar, PandaLM and RewardBench are read as they are: see `PUBLIC`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..envs.tables import read_rows
 from ..inference.completion import Message
 from ..inference.errors import ConfigError, near_miss
-from ..inference.records import read_lines, read_object
+from ..inference.records import read_records
 from ..plugins.verdict import Turn
 
 LABELS: Mapping[str, str] = {
@@ -27,7 +31,7 @@ LABELS: Mapping[str, str] = {
 
 _COMMON = {"id", "prompt", "messages", "reference"}
 _PAIR = _COMMON | {"first", "second", "label", "first_model", "second_model"}
-_SCORED = _COMMON | {"reply", "score", "model"}
+_SCORED = _COMMON | {"reply", "score", "model", "comment"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
     """Reads labelled data.
 
     Args:
-        path: A JSONL file as the module's docstring describes it.
+        path: A file as the module's docstring describes it.
         limit: Take this many from the start; None for all.
 
     Raises:
@@ -76,8 +80,8 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, or null, not {limit}")
-    lines = read_lines(path, "the labelled data")[:limit]
-    records = [_record(read_object(line, where), where, str(n)) for n, (where, line) in enumerate(lines, 1)]
+    entries = _entries(path)[:limit]
+    records = [_record(_public(values), where, str(n)) for n, (where, values) in enumerate(entries, 1)]
     if doubled := [name for name, count in Counter(record.id for record in records).items() if count > 1]:
         raise ConfigError(f"{path}: the id {doubled[0]!r} occurs more than once")
     pairs = [record for record in records if isinstance(record, LabelledPair)]
@@ -85,6 +89,72 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
     if pairs and scores:
         raise ConfigError(f"{path} holds pairs and scores: put them into two files")
     return pairs or scores
+
+
+def _entries(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a file, each with its place."""
+    if path.suffix != ".parquet":
+        return read_records(path, "the labelled data")
+    if not (found := [(row.where, row.record()) for row in read_rows(path)]):
+        raise ConfigError(f"the labelled data {path} holds nothing")
+    return found
+
+
+def _judgebench(values: Mapping[str, Any]) -> dict[str, Any]:
+    label = {"A>B": "first", "B>A": "second", "A=B": "tie", "B=A": "tie"}.get(values["label"], values["label"])
+    made = {"prompt": values["question"], "first": values["response_A"], "second": values["response_B"], "label": label}
+    return {**made, "id": values["pair_id"]} if "pair_id" in values else made
+
+
+def _llmbar(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt": values["input"],
+        "first": values["output_1"],
+        "second": values["output_2"],
+        "label": values.get("label"),
+    }
+
+
+def _pandalm(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The label that most annotators gave; a tie where no two agree."""
+    votes = [str(values[name]) for name in sorted(values) if name.startswith("annotator")]
+    (label, count), *_ = Counter(votes).most_common(1)
+    asked = "\n\n".join(str(values[name]) for name in ("instruction", "input") if values.get(name))
+    return {
+        "prompt": asked,
+        "first": values["response1"],
+        "second": values["response2"],
+        "label": label if count > 1 or len(votes) == 1 else "tie",
+    }
+
+
+def _rewardbench(values: Mapping[str, Any]) -> dict[str, Any]:
+    asked = values["prompt"]
+    return {
+        "prompt" if isinstance(asked, str) else "messages": asked,
+        "first": values["chosen"],
+        "second": values["rejected"],
+        "label": "first",
+        "first_model": values.get("chosen_model"),
+        "second_model": values.get("rejected_model"),
+    }
+
+
+PUBLIC: Mapping[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "JudgeBench": (frozenset({"question", "response_A", "response_B", "label"}), _judgebench),
+    "LLMBar": (frozenset({"input", "output_1", "output_2", "label"}), _llmbar),
+    "PandaLM": (frozenset({"instruction", "response1", "response2", "annotator1"}), _pandalm),
+    "RewardBench": (frozenset({"prompt", "chosen", "rejected"}), _rewardbench),
+}
+"""By public data set: the fields that tell its records, and how one becomes a record of ours."""
+
+
+def _public(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record of a public data set in our fields; any other as it is."""
+    for fields, make in PUBLIC.values():
+        if fields <= values.keys():
+            return make(values)
+    return values
 
 
 def _record(values: Mapping[str, Any], where: str, number: str) -> LabelledPair | LabelledScore:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .comparison import Difference, holm, paired_difference, prompts_needed, variance_parts
 from .judging import first_place
-from .length_control import Controlled, style_controlled
+from .length_control import Anchor, Controlled, style_controlled
 from .statistics import WinRate, win_rate, worst_case
 
 Record = Mapping[str, Any]
@@ -72,12 +72,17 @@ class Comparison:
     prompts: int | None
 
 
-def leaderboard(records: Sequence[Record]) -> list[Row]:
-    """One row per contestant, baseline and judge, best first, undecided last."""
+def leaderboard(records: Sequence[Record], anchor: Anchor | None = None) -> list[Row]:
+    """One row per contestant, baseline and judge, best first, undecided last.
+
+    Args:
+        records: The matches.
+        anchor: Further observations for the length-controlled rate, where the matches have difficulties.
+    """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record["contestant"], record["baseline"], record["judge"]), []).append(record)
-    rows = [_row(*key, group) for key, group in groups.items()]
+    rows = [_row(*key, group, anchor) for key, group in groups.items()]
     return sorted(rows, key=lambda row: 1.0 if row.rate is None else -row.rate.rate)
 
 
@@ -86,7 +91,7 @@ def score(record: Record) -> float:
     return float(sum(record["orders"]) / len(record["orders"]))
 
 
-def _row(contestant: str, baseline: str, judge: str, records: Sequence[Record]) -> Row:
+def _row(contestant: str, baseline: str, judge: str, records: Sequence[Record], anchor: Anchor | None) -> Row:
     decided = [record for record in records if not record["failure"]]
     scores, prompts = [score(record) for record in decided], [record["scenario"] for record in decided]
     failures = len(records) - len(decided)
@@ -104,18 +109,22 @@ def _row(contestant: str, baseline: str, judge: str, records: Sequence[Record]) 
         sum(value < 0.5 for value in scores),
         failures,
         worst_case(scores, failures),
-        _controlled(decided, scores, prompts),
+        _controlled(decided, scores, prompts, anchor),
         win_rate([float(record["consistent"]) for record in ordered], own) if ordered else None,
         win_rate(shown, own) if ordered else None,
         (_words(decided, "reply"), _words(decided, "baseline_reply")),
     )
 
 
-def _controlled(decided: Sequence[Record], scores: Sequence[float], prompts: Sequence[str]) -> Controlled | None:
+def _controlled(
+    decided: Sequence[Record], scores: Sequence[float], prompts: Sequence[str], anchor: Anchor | None
+) -> Controlled | None:
     if len(set(prompts)) < LEAST_FOR_LENGTH:
         return None
     shorter = [len(record["baseline_reply"]) - len(record["reply"]) for record in decided]
-    return style_controlled(scores, shorter, clusters=prompts)
+    known = [(record.get("source") or {}).get("difficulty") for record in decided]
+    difficulty = None if None in known else [float(value) for value in known if value is not None]
+    return style_controlled(scores, shorter, difficulty, anchor if difficulty else None, clusters=prompts)
 
 
 def _words(records: Sequence[Record], name: str) -> float:

@@ -100,10 +100,13 @@ def style_controlled(
     x = np.column_stack([np.ones(len(y)), shown, hard])
     plain = np.column_stack([np.ones(len(y)), np.zeros_like(shown), hard])
     data = _joined(x, y, anchor)
-    strength = choose_strength(*data)
+    groups = _groups(len(y), clusters)
+    strength = choose_strength(
+        *data, np.concatenate([np.arange(len(data[1]) - len(y)), len(data[1]) - len(y) + groups])
+    )
     solution = fit(*data, strength)
     rate = float(expit(plain @ solution).mean())
-    deviation = _bootstrap(data, len(y), solution, strength, plain, clusters, resamples, seed)
+    deviation = _bootstrap(data, len(y), solution, strength, plain, groups, resamples, seed)
     half = NormalDist().inv_cdf(0.975) * deviation
     low, high = max(0.0, rate - half), min(1.0, rate + half)
     return Controlled(rate, low, high, deviation, solution, float(y.mean()))
@@ -168,12 +171,29 @@ def _lasso(hessian: Floats, linear: Floats, start: Floats) -> Floats:
     return beta
 
 
-def choose_strength(x: Floats, y: Floats, weight: Floats) -> float:
-    """The strength with the least cross-validated loss; folds take every fifth observation, from the last one on."""
-    fold = np.arange(len(y))[::-1] % FOLDS
+def _groups(n: int, clusters: Sequence[object] | None) -> npt.NDArray[np.int64]:
+    """The number of each observation's cluster, in the order in which clusters first occur."""
+    numbers: dict[str, int] = {}
+    names = range(n) if clusters is None else clusters
+    return np.array([numbers.setdefault(str(name), len(numbers)) for name in names], np.int64)
+
+
+def choose_strength(x: Floats, y: Floats, weight: Floats, groups: npt.NDArray[np.int64] | None = None) -> float:
+    """The strength with the least cross-validated loss; folds take every fifth cluster, from the last one on.
+
+    Args:
+        x: Design, shape (n, k).
+        y: Scores, shape (n,).
+        weight: Shape (n,).
+        groups: The number of each observation's cluster, which stays in one fold; each its own by default.
+    """
+    numbered = np.arange(len(y)) if groups is None else groups
+    fold = (numbered.max() - numbered) % FOLDS
     losses = np.zeros(len(STRENGTHS))
     for k in range(FOLDS):
         train, test = fold != k, fold == k
+        if not test.any() or not train.any():
+            continue
         beta = np.zeros(x.shape[1])
         for i, strength in enumerate(STRENGTHS):
             beta = fit(x[train], y[train], weight[train], strength, beta)
@@ -188,14 +208,13 @@ def _bootstrap(
     solution: Floats,
     strength: float,
     plain: Floats,
-    clusters: Sequence[object] | None,
+    groups: npt.NDArray[np.int64],
     resamples: int,
     seed: int,
 ) -> float:
     """The rate's standard deviation over resamples of prompts; all of them are fitted together, from the solution on."""
     x, y, weight = data
     fixed = len(y) - n  # the anchor's observations
-    groups = np.arange(n) if clusters is None else np.unique([str(c) for c in clusters], return_inverse=True)[1]
     count = int(groups.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)[:, groups]  # (B, n)
     weights = np.hstack([np.broadcast_to(weight[:fixed], (resamples, fixed)), drawn * weight[fixed:]])

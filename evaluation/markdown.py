@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from .judge_health import JudgeHealth
@@ -14,7 +15,7 @@ def markdown(
     headed: str, boards: Mapping[str, Sequence[Row]], found: Sequence[Comparison], health: JudgeHealth, policy: str
 ) -> str:
     """The headline and the tables."""
-    lines = [headed]
+    lines = [cell(headed)]
     for base, rows in boards.items():
         lines += ["", f"# Win rate against {cell(base)}, judged by {cell(rows[0].judge)}", ""]
         lines += ["| contestant | win rate (95% interval) | length-controlled (95%) | wins | ties | losses | failed |"]
@@ -36,7 +37,7 @@ def markdown(
                 f"| {cell(one.other)} | {d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}) | {one.corrected:.3g} | "
                 f"{'none' if one.prompts is None else format(one.prompts, ',')} |"
             )
-    lines += ["", f"# The judge {cell(health.name)}", "", *(f"* {line}" for line in health.lines())]
+    lines += ["", f"# The judge {cell(health.name)}", "", *(f"* {cell(line)}" for line in health.lines())]
     return "\n".join([*lines, ""])
 
 
@@ -45,5 +46,6 @@ def _interval(found: WinRate | Controlled) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as it may stand in a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """A text as it may stand in a cell of a table or in a line: none of it is markup, and none reaches a terminal's controls."""
+    plain = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from .headroom import Standing
 from .leaderboard import Row
+from .table import shortened
 
 MOST = 40
 """Rows of one board in the picture, at most."""
@@ -64,8 +65,7 @@ def save_picture(figure: Any, paths: Sequence[Path]) -> None:
 
 def short(text: str) -> str:
     """A text in one line that fits beside a plot."""
-    line = " ".join(text.split())
-    return line if len(line) <= 44 else line[:43] + "…"
+    return shortened(text, 44)
 
 
 def draw_standings(task: str, standings: Sequence[Standing], paths: Sequence[Path]) -> bool:

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jinja2
+import msgspec
 import numpy as np
 
-from ..inference.errors import ConfigError
+from ..inference.errors import ConfigError, near_miss
+from ..inference.options import read_arguments
 from ..inference.records import read_json, read_records
+from ..inference.settings import construct
 from ..plugins.places import MATCHES, SUMMARY
 from ..plugins.progress import PROGRESS
 from .battles import Battles
 from .judge_health import judge_health
 from .leaderboard import Record, Row, comparisons, leaderboard, score
+from .length_control import Anchor
 from .markdown import markdown
 from .plots import draw_boards
 from .ratings import NotConnected, Rating, rate
@@ -32,6 +36,9 @@ from .training_curves import curves
 PAGE, TABLE, FIGURES, PICTURES = "report.html", "report.md", "report.json", ("report.svg", "report.png")
 """Their places in the run folder."""
 
+ANCHOR = "anchor.jsonl"
+"""Observations of AlpacaEval's length control that are not of the run: see `Anchor`."""
+
 POLICY = "trained policy"
 
 
@@ -39,37 +46,53 @@ def run(arguments: Sequence[str]) -> None:
     """Writes the report of a run folder.
 
     Args:
-        arguments: The folder.
+        arguments: The folder; and, if wanted, ``beside=NAME``: the contestant that is compared with each of the others.
 
     Raises:
-        ConfigError: If there is not one argument, or the folder holds no evaluation.
+        ConfigError: If there is not one folder, it holds no evaluation, or there is no such contestant.
     """
-    if len(arguments) != 1:
-        raise ConfigError("`duologue report FOLDER` takes one run folder, such as `duologue report runs/run/latest`")
-    print(write_report(Path(arguments[0])))  # noqa: T201
+    words, values = read_arguments(arguments)
+    if len(words) != 1:
+        raise ConfigError(
+            "`duologue report FOLDER [beside=CONTESTANT]` takes one run folder, such as `duologue report runs/run/latest`"
+        )
+    print(write_report(Path(words[0]), construct(Options, values, "duologue report").beside))  # noqa: T201
 
 
-def write_report(folder: Path) -> Path:
+@dataclass(frozen=True)
+class Options:
+    """What `duologue report` takes as name=value."""
+
+    beside: str | None = None
+
+
+def write_report(folder: Path, beside: str | None = None) -> Path:
     """Writes ``report.html``, ``.md`` and ``.json`` beside the matches that they are made from.
 
     Where Matplotlib is installed also ``report.svg`` and ``report.png``.
 
     Args:
         folder: A run folder with ``summary.json`` and ``matches.jsonl``.
+        beside: The contestant that is compared with each of the others on the same prompts; by default the trained policy,
+            or, where none played, the best one.
 
     Returns:
         The page's path.
 
     Raises:
-        ConfigError: If a file is missing or cannot be read.
+        ConfigError: If a file is missing or cannot be read, or there is no such contestant.
     """
     summary, records = _read(folder / SUMMARY), read_matches(folder / MATCHES)
-    rows = leaderboard(records)
+    try:
+        msgspec.convert(summary, _Summary)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{folder / SUMMARY} is no summary of a run: {error}") from error
+    rows = leaderboard(records, _anchor(folder / ANCHOR))
     boards: dict[str, list[Row]] = {}
     for row in rows:
         boards.setdefault(row.baseline, []).append(row)
-    first = next(iter(boards))
-    found = comparisons([record for record in records if record["baseline"] == first], POLICY)
+    own = _beside(rows, beside)
+    found = comparisons([record for record in records if record["baseline"] == own.baseline], own.contestant)
     ratings = rated(records) if len(boards) > 1 else []
     headed = headline([_plain(row) for row in rows])
     health = judge_health(records, summary)
@@ -82,20 +105,25 @@ def write_report(folder: Path) -> Path:
         ratings=ratings,
         matrix=win_matrix(rows),
         comparisons=found,
-        policy=POLICY,
+        policy=own.contestant,
         curves=curves(folder / PROGRESS),
         alarms=summary.get("alarms", []),
         failed=any(row.failures for row in rows),
         ordered=any(row.consistency for row in rows),
+        like_alpaca_eval=any((record.get("source") or {}).get("difficulty") is not None for record in records),
+        graded=any(order not in (0, 0.5, 1) for record in records for order in record["orders"]),
         health=health,
-        data=embedded([_shown(record) for record in records]),
+        data=embedded(_browsed(records)),
     )
-    (folder / TABLE).write_text(markdown(headed, boards, found, health, POLICY), encoding="utf-8")
+    for name in (TABLE, FIGURES, PAGE, *PICTURES):
+        if (folder / name).is_symlink():  # a folder from somebody else must not choose what is written over
+            (folder / name).unlink()
+    (folder / TABLE).write_text(markdown(headed, boards, found, health, own.contestant), encoding="utf-8")
     figures = {
         "version": 1,
         "headline": headed,
         "leaderboard": [asdict(row) for row in rows],
-        "comparisons": [{"policy": POLICY, **asdict(one)} for one in found],
+        "comparisons": [{"policy": own.contestant, **asdict(one)} for one in found],
         "ratings": [asdict(one) for one in ratings],
         "judge": asdict(health),
     }
@@ -104,6 +132,42 @@ def write_report(folder: Path) -> Path:
     path = folder / PAGE
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _anchor(path: Path) -> Anchor | None:
+    return read_anchor(path) if path.exists() else None
+
+
+def read_anchor(path: Path) -> Anchor:
+    """Reads an anchor: records with AlpacaEval's ``preference``, ``std_delta_len`` and ``instruction_difficulty``.
+
+    Raises:
+        ConfigError: If the file cannot be read, or a record lacks a number.
+    """
+    names = ("preference", "std_delta_len", "instruction_difficulty")
+    rows = [[number_of(record, name, where) for name in names] for where, record in read_records(path, "the anchor")]
+    return Anchor(*np.array(rows).T)
+
+
+def number_of(record: Record, name: str, where: str) -> float:
+    """A number in a record.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{where}: `{name}` must be a number, not {value!r}")
+    return float(value)
+
+
+def _beside(rows: Sequence[Row], name: str | None) -> Row:
+    """The row of the contestant that is compared with the others, against the baseline that comes first."""
+    names = [row.contestant for row in rows]
+    if name is not None and name not in names:
+        raise ConfigError(f"`beside`: there is no contestant `{name}`: {near_miss(name, names)}")
+    wanted = name or (POLICY if POLICY in names else names[0])
+    return next(row for row in rows if row.contestant == wanted)
 
 
 def _template() -> jinja2.Template:
@@ -140,9 +204,62 @@ def read_matches(path: Path) -> list[Record]:
     """The lines of ``matches.jsonl``.
 
     Raises:
-        ConfigError: If it cannot be read, or holds none.
+        ConfigError: If it cannot be read, holds none, or a line is none.
     """
-    return [record for _, record in read_records(path, "the evaluation's matches")]
+    records = read_records(path, "the evaluation's matches")
+    for where, record in records:
+        try:
+            msgspec.convert(record, _Match)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where} is no match: {error}") from error
+    return [record for _, record in records]
+
+
+class _Requests(msgspec.Struct):
+    paid: int
+    reused: int
+    failed: int
+
+
+class _Tokens(msgspec.Struct):
+    prompt: int
+    completion: int
+
+
+class _Alarm(msgspec.Struct):
+    name: str
+    rollout: int | None
+    message: str
+
+
+class _Summary(msgspec.Struct):
+    """What a report reads of ``summary.json``; somebody else may have written it."""
+
+    requests: _Requests
+    tokens: _Tokens
+    cost_usd: float
+    wall_s: float = 0.0
+    alarms: list[_Alarm] = []
+    plan: dict[str, float] | None = None
+    judge: dict[str, Any] | None = None
+
+
+class _Match(msgspec.Struct):
+    """What every line of ``matches.jsonl`` holds; somebody else may have written it."""
+
+    scenario: str
+    contestant: str
+    baseline: str
+    judge: str
+    messages: list[dict[str, Any]] | None
+    reply: str | None
+    baseline_reply: str | None
+    actions: list[str] | None
+    scores: list[float | None] | None
+    orders: list[Annotated[float, msgspec.Meta(ge=0, le=1)]]
+    outcome: Literal["win", "loss", "tie"] | None
+    consistent: bool | None
+    failure: str | None
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -151,27 +268,39 @@ def _plain(row: Row) -> dict[str, Any]:
     known: dict[str, Any] = {"win_rate": None, "low": None, "high": None, "n": 0}
     if rate is not None:
         known = {"win_rate": rate.rate, "low": rate.low, "high": rate.high, "n": rate.n}
-    return {"contestant": row.contestant, "baseline": row.baseline, **known}
+    counts = {"wins": row.wins, "ties": row.ties, "losses": row.losses}
+    return {"contestant": row.contestant, "baseline": row.baseline, **known, **counts}
 
 
-def _shown(record: Record) -> dict[str, Any]:
-    """What the page's browser of matches shows of one."""
+def _browsed(records: Sequence[Record]) -> dict[str, Any]:
+    """What the page's browser of matches needs: every text once, and the matches, which have the texts' numbers."""
+    numbers: dict[str, int] = {}
+
+    def at(text: str | None) -> int | None:
+        return None if text is None else numbers.setdefault(text, len(numbers))
+
+    matches = [_shown(record, at) for record in records]
+    return {"texts": list(numbers), "matches": matches}
+
+
+def _shown(record: Record, at: Callable[[str | None], int | None]) -> dict[str, Any]:
+    """A match as the page's browser shows it."""
     messages = record["messages"] or []
     return {
         "s": record["scenario"],
         "c": record["contestant"],
         "b": record["baseline"],
         "o": record["outcome"] or "failed",
-        "m": [[message["role"], message["content"]] for message in messages],
-        "n": [[message["role"], message["content"]] for message in record.get("baseline_messages") or []],
-        "x": record["reply"],
-        "y": record["baseline_reply"],
+        "m": [[message["role"], at(message["content"])] for message in messages],
+        "n": [[message["role"], at(message["content"])] for message in record.get("baseline_messages") or []],
+        "x": at(record["reply"]),
+        "y": at(record["baseline_reply"]),
         "a": ", ".join(record["actions"] or ()),
         "v": record["scores"],
         "r": record["orders"],
         "k": record["consistent"],
         "f": record["failure"],
-        "j": record.get("rationales") or [],
+        "j": [at(text) for text in record.get("rationales") or []],
     }
 
 
@@ -196,8 +325,10 @@ def number(value: float | None) -> str:
 
 
 def rated(records: Sequence[Record]) -> list[Rating]:
-    """Bradley-Terry ratings of all who met; empty where the matches do not tell how groups compare."""
-    decided = [record for record in records if not record["failure"]]
+    """Bradley-Terry ratings of all who met; empty where the matches do not tell how groups compare, or none was decided."""
+    decided = [record for record in records if not record["failure"] and record["contestant"] != record["baseline"]]
+    if not decided:
+        return []
     first, second = ([record[side] for record in decided] for side in ("contestant", "baseline"))
     try:
         scores = [score(record) for record in decided]

@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 _ROUNDING = 1e-12
 """Standard errors below this are zero: scores lie in [0, 1], and their sums carry 16 digits."""
@@ -60,7 +61,8 @@ def win_rate(scores: npt.ArrayLike, clusters: Sequence[Hashable], confidence: fl
     """The mean score with a Wilson interval at the effective sample size.
 
     The effective size is p(1-p)/SE² with the clustered standard error (Korn and Graubard 1998, Survey Methodology
-    24), so that repeats of one prompt do not count as independent, and the interval stays inside [0, 1].
+    24), so that repeats of one prompt do not count as independent, and the interval stays inside [0, 1]. The error is
+    estimated from the prompts, so the quantile is Student's with one degree of freedom less than there are prompts.
 
     Args:
         scores: Shape (n,), each in [0, 1]; n at least 1.
@@ -81,19 +83,21 @@ def win_rate(scores: npt.ArrayLike, clusters: Sequence[Hashable], confidence: fl
     count = len({str(c) for c in clusters})
     # prompts whose means agree leave an error of 0, or of rounding, which says nothing: each then counts once
     effective = rate * (1 - rate) / error**2 if error > _ROUNDING else float(count)
-    low, high = wilson(rate, effective, confidence)
+    quantile = float(stdtrit(count - 1, 0.5 + confidence / 2)) if count > 1 and error > _ROUNDING else None
+    low, high = wilson(rate, effective, confidence, quantile)
     return WinRate(rate, low, high, error, len(values), count)
 
 
-def wilson(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(rate: float, n: float, confidence: float = 0.95, quantile: float | None = None) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927, JASA 22).
 
     Args:
         rate: The proportion, in [0, 1].
         n: Sample size, above 0; need not be whole.
         confidence: Of the interval.
+        quantile: In place of the normal one, where the rate's variance is estimated from few clusters.
     """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2) if quantile is None else quantile
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # the interval holds the rate; at 0 and 1, where they meet, only rounding could say otherwise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from rich.table import Table
@@ -21,19 +22,50 @@ def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
     first = rows[0]
     title = f"Win rate against {first['baseline']}, judged by {first['judge']}"
     table = Table(title=title, title_justify="left", pad_edge=False)  # without the padding it fits 80 columns
-    table.add_column("contestant")
-    for name in ("win rate", "95% interval", "wins", "ties", "losses", "failed"):
-        table.add_column(name, justify="right")
-    for row in sorted(rows, key=lambda row: 1.0 if row["win_rate"] is None else -row["win_rate"]):
-        known = row["win_rate"] is not None
-        table.add_row(
-            Text(row["contestant"]),  # a directive may hold brackets, which are no markup
-            f"{row['win_rate']:.3f}" if known else "none",
-            f"{row['low']:.3f} to {row['high']:.3f}" if known else "",
-            *(str(row[name]) for name in ("wins", "ties", "losses", "failures")),
-            style="bold" if row["contestant"] == "trained policy" else "",
-        )
+    table.add_column("contestant", no_wrap=True)
+    headers = ("win rate", "95% interval", "wins", "ties", "losses", "failed")
+    for name in headers:
+        table.add_column(name, justify="right", no_wrap=True)
+    ordered = sorted(rows, key=lambda row: 1.0 if row["win_rate"] is None else -row["win_rate"])
+    figures = [_figures(row) for row in ordered]
+    taken = sum(max(map(len, column)) + 3 for column in zip(headers, *figures, strict=True))  # 3: the frame between two
+    names = told_apart([row["contestant"] for row in ordered], max(12, console.width - taken - 2))
+    for row, name, cells in zip(ordered, names, figures, strict=True):
+        style = "bold" if row["contestant"] == "trained policy" else ""
+        table.add_row(Text(name), *cells, style=style)  # a directive may hold brackets, which are no markup
     console.print(table)
+
+
+def _figures(row: Mapping[str, Any]) -> list[str]:
+    known = row["win_rate"] is not None
+    rate = f"{row['win_rate']:.3f}" if known else "none"
+    interval = f"{row['low']:.3f} to {row['high']:.3f}" if known else ""
+    return [rate, interval, *(str(row[name]) for name in ("wins", "ties", "losses", "failures"))]
+
+
+def shortened(text: str, width: int) -> str:
+    """A text in one line of at most ``width`` characters, what is left out in the middle; controls become spaces."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    tail = (width - 1) // 2
+    return line if len(line) <= width else f"{line[: width - 1 - tail]}…{line[len(line) - tail :]}"
+
+
+def told_apart(names: Sequence[str], width: int) -> list[str]:
+    """Names shortened so that different ones stay different: by what they have beyond their common beginning, else by number."""
+    made = [shortened(name, width) for name in names]
+    alike: dict[str, set[str]] = {}
+    for name, short in zip(names, made, strict=True):
+        alike.setdefault(short, set()).add(name)
+    for short, group in alike.items():
+        if len(group) < 2:
+            continue
+        common = len(commonprefix(sorted(group)))  # noqa: RUF071  (character by character is what is wanted)
+        head = width // 3
+        new = {name: shortened(f"{name[:head]}…{name[max(common - 1, head) :]}", width) for name in sorted(group)}
+        if len({*new.values()} | {*made}) < len(group) + len({*made}):
+            new = {name: f"{shortened(name, width - 4)} #{place}" for place, name in enumerate(sorted(group), 1)}
+        made = [new.get(name, old) if old == short else old for name, old in zip(names, made, strict=True)]
+    return made
 
 
 def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
@@ -51,15 +83,17 @@ def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
 def headline(rows: Sequence[dict[str, Any]]) -> str:
     """The result in one sentence, of the trained policy or else of the best; empty if nothing was decided."""
     decided = [row for row in rows if row["win_rate"] is not None]
+    policy = any(row["contestant"] == "trained policy" for row in rows)
     own = next((row for row in decided if row["contestant"] == "trained policy"), None)
-    if own is None and any(row["contestant"] == "trained policy" for row in rows):
+    if own is None and policy:
         return ""
     own = own or max(decided, key=lambda row: row["win_rate"], default=None)
     if own is None:
         return ""
     constants = [row["win_rate"] for row in decided if row["contestant"].startswith("always ")]
     verdict = "better than" if own["low"] > 0.5 else "worse than" if own["high"] < 0.5 else "not shown to differ from"
-    name = "The trained policy" if own["contestant"] == "trained policy" else own["contestant"]
-    text = f"{name} is {verdict} {own['baseline']}: it wins {own['win_rate']:.1%}"
-    text += f" ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} held-out matches"
-    return text + (f"; the best constant action wins {max(constants):.1%}." if constants else ".")
+    name = "The trained policy" if policy else own["contestant"]
+    text = f"{name} is {verdict} {own['baseline']}: win rate {own['win_rate']:.1%}"
+    text += f" ({own['low']:.1%} to {own['high']:.1%}) over {own['n']:,} {'held-out ' if policy else ''}matches"
+    text += f", {own['wins']:,} won, {own['ties']:,} tied and {own['losses']:,} lost"
+    return text + (f"; the best constant action has {max(constants):.1%}." if constants else ".")

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
+
+from ..plugins.progress import STEP, read_progress
 
 _TITLES = {"rollout/ep_rew_mean": "reward per episode", "validation/win_rate": "win rate in validation"}
 
 
 def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, Any]]:
-    """The curves as points of SVG lines: reward, win rate in validation, and every judge's raw score.
+    """The curves over the turns that were played: reward, win rate in validation, and every judge's raw score.
 
     Args:
         path: ``progress.csv``; there are no curves if it is not there.
         width: Of a drawing.
         height: Of a drawing.
     """
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
+    table = read_progress(path)
     found = []
-    names = sorted(name for name in (table[0] if table else ()) if name.startswith("reward/"))
+    names = sorted({name for row in table for name in row if name.startswith("reward/")})
     for name in ["rollout/ep_rew_mean", "validation/win_rate", *names]:
-        values = [float(row[name]) for row in table if row.get(name)]
-        if len(values) < 2:
+        known = [(row.get(STEP, number), row[name]) for number, row in enumerate(table) if name in row]
+        if len(known) < 2:
             continue
+        steps, values = zip(*sorted(known, key=lambda one: one[0]), strict=True)
+        width_of = (steps[-1] - steps[0]) or 1
         low, high = min(values), max(values)
         span = (high - low) or 1.0
         points = [
-            f"{4 + i * (width - 8) / (len(values) - 1):.1f},{height - 6 - (value - low) / span * (height - 12):.1f}"
-            for i, value in enumerate(values)
+            f"{4 + (step - steps[0]) / width_of * (width - 8):.1f},{height - 6 - (value - low) / span * (height - 12):.1f}"
+            for step, value in zip(steps, values, strict=True)
         ]
         title = _TITLES.get(name, f"{name.removeprefix('reward/')}, raw score")
         ends = {"first": values[0], "last": values[-1], "low": low, "high": high}

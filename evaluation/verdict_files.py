@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class ImportedMatch:
         baseline_messages: Before the baseline's, where it is another one.
         replies: The contestant's and the baseline's.
         match: The result.
+        source: What else the file says, and an export to the same format needs: ``dataset``, ``category``, ``labels``.
     """
 
     scenario: str
@@ -42,6 +44,7 @@ class ImportedMatch:
     baseline_messages: tuple[Message, ...] | None
     replies: tuple[str, str]
     match: Match
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """A line of ``matches.jsonl``."""
@@ -58,12 +61,13 @@ class ImportedMatch:
             "reply": self.replies[0],
             "baseline_reply": self.replies[1],
             "actions": ["imported"],
+            "source": dict(self.source),
             **result(self.match),
         }
 
 
 def alpaca_eval(paths: Sequence[Path]) -> list[ImportedMatch]:
-    """Reads ``annotations.json``: ``preference`` is 1 for the first output, the baseline's, and 2 for the second.
+    """Reads ``annotations.json``: ``preference`` is 1 for the first output, the baseline's, 2 for the second, 0 or 1.5 for a draw.
 
     The order in which the judge saw the two is not in the file, so nothing can be said of its bias.
 
@@ -80,12 +84,21 @@ def alpaca_eval(paths: Sequence[Path]) -> list[ImportedMatch]:
         question, baseline_reply, reply, baseline, contestant = (str(text) for text in said)
         preference = record.get("preference")
         match = Match(failure=f"the preference is {preference!r}")
-        if isinstance(preference, int | float) and 1 <= preference <= 2:
-            match = Match((float(preference) - 1,), rationales=(str(record.get("raw_completion") or ""),))
+        said_raw = record.get("raw_completion")
+        rationale = (
+            said_raw if isinstance(said_raw, str) else json.dumps(said_raw, ensure_ascii=False) if said_raw else ""
+        )
+        if isinstance(preference, int | float) and not isinstance(preference, bool):
+            points = 0.5 if preference == 0 else float(preference) - 1
+            if 0 <= points <= 1:
+                match = Match((points,), rationales=(rationale,))
+        source = {name: record[name] for name in ("dataset", "raw_completion") if record.get(name) is not None}
         messages: tuple[Message, ...] = ({"role": "user", "content": question},)
         judge = str(record.get("annotator") or "alpaca_eval")
         found.append(
-            ImportedMatch(question, 0, judge, contestant, baseline, messages, None, (reply, baseline_reply), match)
+            ImportedMatch(
+                question, 0, judge, contestant, baseline, messages, None, (reply, baseline_reply), match, source
+            )
         )
     return found
 
@@ -106,7 +119,13 @@ class Benchmark:
         self.answers = read_answer_folder(answers)
 
     def match(
-        self, where: str, record: Mapping[str, Any], judge: str, sides: tuple[str, str], match: Match
+        self,
+        where: str,
+        record: Mapping[str, Any],
+        judge: str,
+        sides: tuple[str, str],
+        match: Match,
+        labels: Sequence[object] = (),
     ) -> ImportedMatch:
         """A match between two models on a question, at the turn that the record names.
 
@@ -121,7 +140,10 @@ class Benchmark:
         dialogues = [self._dialogue(where, scenario, model, turn) for model in sides]
         (messages, reply), (others, other) = dialogues
         parted = None if messages == others else others
-        return ImportedMatch(own, turn - 1, judge, sides[0], sides[1], messages, parted, (reply, other), match)
+        source: dict[str, Any] = {"category": scenario.tags[0]} if scenario.tags else {}
+        if labels:
+            source["labels"] = list(labels)
+        return ImportedMatch(own, turn - 1, judge, sides[0], sides[1], messages, parted, (reply, other), match, source)
 
     def _dialogue(self, where: str, scenario: Scenario, model: str, turn: int) -> tuple[tuple[Message, ...], str]:
         replies: Replies = self.answers.get(model, {}).get(scenario.id, ())
@@ -185,7 +207,7 @@ def arena_hard(paths: Sequence[Path], benchmark: Benchmark, baseline: str | None
             orders = (*known[1:], 1 - known[0])  # the contestant was shown second in the first game
             match = Match(orders, rationales=tuple(_said(game) for game in reversed(games)))
         sides = _names(where, named, ("model", "baseline"))
-        found.append(benchmark.match(where, named, str(record.get("judge") or "arena_hard"), sides, match))
+        found.append(benchmark.match(where, named, str(record.get("judge") or "arena_hard"), sides, match, labels))
     return found
 
 
@@ -209,8 +231,10 @@ def _names(where: str, record: Mapping[str, Any], keys: tuple[str, str]) -> tupl
 
 def read_verdicts(
     kind: str, paths: Sequence[Path], questions: Path | None, answers: Path | None, baseline: str | None
-) -> list[ImportedMatch]:
+) -> tuple[list[ImportedMatch], int]:
     """Reads verdicts of a public evaluator.
+
+    A verdict that an earlier file holds word for word is left out: it is one verdict, not two.
 
     Args:
         kind: Of `KINDS`.
@@ -219,15 +243,33 @@ def read_verdicts(
         answers: Likewise.
         baseline: For Arena-Hard's files that do not name it.
 
+    Returns:
+        The matches, and how many were left out.
+
     Raises:
         ConfigError: If something is missing or cannot be read.
     """
-    if kind == "alpaca_eval":
-        return alpaca_eval(paths)
-    if questions is None or answers is None:
-        raise ConfigError(f"{kind}'s verdicts name questions and answers by id: add `questions=FILE answers=FOLDER`")
-    benchmark = Benchmark(questions, answers)
-    return mt_bench(paths, benchmark) if kind == "mt_bench" else arena_hard(paths, benchmark, baseline)
+    reader: Callable[[Sequence[Path]], list[ImportedMatch]] = alpaca_eval
+    if kind != "alpaca_eval":
+        if questions is None or answers is None:
+            raise ConfigError(
+                f"{kind}'s verdicts name questions and answers by id: add `questions=FILE answers=FOLDER`"
+            )
+        benchmark = Benchmark(questions, answers)
+
+        def reader(paths: Sequence[Path]) -> list[ImportedMatch]:
+            return mt_bench(paths, benchmark) if kind == "mt_bench" else arena_hard(paths, benchmark, baseline)
+
+    found: list[ImportedMatch] = []
+    seen: set[str] = set()
+    left_out = 0
+    for path in paths:
+        keyed = [(json.dumps(one.record(), sort_keys=True), one) for one in reader([path])]
+        new = [(key, one) for key, one in keyed if key not in seen]
+        left_out += len(keyed) - len(new)
+        seen.update(key for key, _ in new)
+        found += [one for _, one in new]
+    return found, left_out
 
 
 KINDS: Mapping[str, Callable[..., list[ImportedMatch]]] = {

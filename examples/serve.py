@@ -27,7 +27,7 @@ def main() -> None:
         ["train", "experiment=forms", "inference=rules", "agent.total_timesteps=3072", "agent.learning_rate=0.003"]
     )
     command = [sys.executable, "-m", "duologue", "serve", "policy=runs/train/latest", "alias=my-model", "port=0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert server.stdout
         said = server.stdout.readline()  # Serving my-model, rules at http://127.0.0.1:…/v1

@@ -25,7 +25,7 @@ CAPITALS = {
 def main() -> None:
     """Writes the prompts, and compares as `duologue compare` does."""
     rows = [{"prompt": f"What is the capital of {c}?", "reference": f"It is {CAPITALS[c]}."} for c in CAPITALS]
-    Path("capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     old, new = ScriptedServer(knows("ACEFGHIJ")), ScriptedServer(knows("ACDEFGHIJKN"))
     duologue(
         [

@@ -20,7 +20,7 @@ from .counted import read_usage
 from .errors import ConfigError
 from .packing import pack, unpack
 from .records import numbered_lines
-from .sqlite_answers import broken
+from .sqlite_answers import broken, refuse_code
 
 
 @dataclass
@@ -224,6 +224,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise ConfigError(f"there is no cassette at {path}: give its place by `path=…`")
     try:
         with closing(sqlite3.connect(path, timeout=30)) as connection:
+            refuse_code(connection)
             yield connection
     except sqlite3.Error as error:
         raise broken(path, "used", error) from error
@@ -231,7 +232,10 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:
     """Every answer, packed as it is stored."""
-    return map(PackedRow._make, connection.execute("SELECT key, request, body, latency_s, created FROM answers"))
+    return map(
+        PackedRow._make,
+        connection.execute("SELECT key, request, body, CAST(latency_s AS REAL), CAST(created AS REAL) FROM answers"),
+    )
 
 
 def _intact(row: PackedRow) -> tuple[_Request, bytes] | None:

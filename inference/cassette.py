@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import threading
 import time
 import zlib
@@ -129,8 +130,11 @@ class Cassette:
         if self.mode == "off":
             return None
         if (found := self._answers.find(key)) is not None:
+            body, seconds = found
             try:
-                return Recorded(unpack(found[0]), found[1])
+                if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                    raise zlib.error(f"the seconds of an answer are {seconds!r}")
+                return Recorded(unpack(body), seconds)
             except zlib.error as error:
                 raise broken(self.place, "read", error) from error
         if self.mode == "replay":

@@ -82,7 +82,7 @@ class EmbeddedServer:
         script = Path(__file__).with_name("embedded_server.py")
         command = [sys.executable, str(script), str(self.model_path), str(SLOTS), str(threads)]
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
         )
 
     def _ready(self, child: subprocess.Popen[str]) -> str:

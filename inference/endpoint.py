@@ -127,6 +127,8 @@ class Endpoint:
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], where: str) -> Endpoint:
         """Builds an endpoint from YAML values; errors carry ``where``."""
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"`{where}` must hold settings by name, such as `base_url` and `model`, not {settings!r}")
         values = dict(settings)
         for name, part in (("sampling", Sampling), ("price", Price)):
             values[name] = construct(part, values.get(name) or {}, f"{where}.{name}")
@@ -188,16 +190,19 @@ def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference
     """Builds the endpoints of all roles; a role that is null shares the assistant's.
 
     Args:
-        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values; `NO_ROLES` are skipped.
+        settings: Role (``assistant``, ``judge``, ``user``, ``baseline``) to endpoint values, or to an `Endpoint`; `NO_ROLES`
+            are skipped.
         where: The settings' place in the configuration.
 
     Raises:
         ConfigError: If there is no assistant or a value is refused.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"`{where}` must hold endpoints by role, not {settings!r}")
     if not settings.get("assistant"):
         raise ConfigError(f"`{where}.assistant` is missing: it names the model that answers")
     return {
-        role: Endpoint.from_settings(values, f"{where}.{role}")
+        role: values if isinstance(values, Endpoint) else Endpoint.from_settings(values, f"{where}.{role}")
         for role, values in settings.items()
         if values and role not in NO_ROLES
     }

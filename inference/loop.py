@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from .foreign import place_in
-from .saying import say
+from .saying import Console, say
 
 try:
     import uvloop
@@ -62,8 +62,6 @@ class LoopThread:
             place = place_in(frame)
             if place is not None and (function := f"{place.file}:{place.function}") not in named:
                 named.add(function)
-                from rich.console import Console
-
                 say(
                     f"{place}: `{place.function}` has kept the event loop to itself for {PATIENCE_S:g} s, and every "
                     "dialogue waits for it: make it asynchronous, call what blocks by `asyncio.to_thread`, or set "

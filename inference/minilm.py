@@ -64,7 +64,7 @@ class MiniLMEncoder(Encoder):
             from transformers.utils import logging
 
             logging.disable_progress_bar()
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            model = AutoModel.from_pretrained(self._folder, local_files_only=True).eval()
+            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False)
+            model = AutoModel.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False).eval()
             self._loaded = tokenizer, model
         return self._loaded

@@ -114,16 +114,31 @@ def read_object(line: bytes | str, where: str) -> dict[str, Any]:
     return values
 
 
-def read_json(path: Path, kind: type) -> Any:
+MOST_BYTES = 16_000_000
+"""Length of a JSON file that describes a run, a bundle or an adapter, which may come from a stranger."""
+
+
+def read_json(path: Path, kind: type, most_bytes: int | None = None) -> Any:
     """A JSON file that holds a list, or an object.
 
+    Args:
+        path: The file.
+        kind: ``list`` or ``dict``.
+        most_bytes: Its length, at most; it must then be a regular file, because reading a pipe or a device might not end.
+
     Raises:
-        ConfigError: If it cannot be read, or holds something else.
+        ConfigError: If it cannot be read, is too long or nested too deeply, or holds something else.
     """
+    place = path.expanduser()
+    if most_bytes is not None and not place.is_file():
+        raise ConfigError(f"there is no file {path}")
     try:
-        content = path.expanduser().read_bytes()
+        with place.open("rb") as file:
+            content = file.read(-1 if most_bytes is None else most_bytes + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    if most_bytes is not None and len(content) > most_bytes:
+        raise ConfigError(f"{path} is longer than {most_bytes:,} bytes")
     value = _placed(decode_json, content, str(path))
     if not isinstance(value, kind):
         raise ConfigError(f"{path} must hold {'a list' if kind is list else 'an object'}, not {type(value).__name__}")

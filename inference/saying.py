@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-class Console(rich.console.Console):
+class Console(rich.console.Console):  # noqa: TID251  (here it is made safe)
     """A terminal to which every text is `printable`; only rich's own styles steer it."""
 
     def render(
@@ -29,7 +29,7 @@ class Console(rich.console.Console):
             yield segment if control or not _STEERS.search(text) else Segment(printable(text), style)
 
 
-def say(text: str, console: rich.console.Console | None = None) -> None:
+def say(text: str, console: Console | None = None) -> None:
     """Prints a text as it is: not broken into lines, and no bracket in it is taken for markup.
 
     Args:

@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from string import Formatter
 from typing import Any, TypeVar
 
 from .errors import ConfigError, near_miss
@@ -147,3 +148,27 @@ def load(path: str, where: str) -> Callable[..., Any]:
     if not callable(found):
         raise ConfigError(f"`{where}`: `{path}` is no class or function")
     return found
+
+
+def check_template(setting: str, text: str, names: Sequence[str], needed: Sequence[str] = ()) -> None:
+    """Refuses a template that could not be filled in.
+
+    Args:
+        setting: What it is called in the configuration.
+        text: The template, with placeholders such as ``{reply}``.
+        names: The placeholders that are known.
+        needed: Those of them that it must hold.
+
+    Raises:
+        ValueError: If it holds another placeholder, a brace that belongs to none, or lacks one that is needed.
+    """
+    allowed = " and ".join(filter(None, [", ".join(f"{{{name}}}" for name in names[:-1]), f"{{{names[-1]}}}"]))
+    try:
+        text.format(**dict.fromkeys(names, ""))
+        held = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`{setting}` may only hold {allowed}: {error}; a brace that is meant as one is written twice"
+        ) from error
+    if missing := [name for name in needed if name not in held]:
+        raise ValueError(f"`{setting}` must hold {{{missing[0]}}}, and is {text!r}")

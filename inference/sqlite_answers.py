@@ -112,6 +112,7 @@ class _Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
+            refuse_code(connection)
             use_wal(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(_SCHEMA)
@@ -129,6 +130,18 @@ class _Connection:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def refuse_code(connection: sqlite3.Connection) -> None:
+    """Refuses a file with views or triggers: in one that somebody else made they would compute or delete anything.
+
+    Raises:
+        sqlite3.DatabaseError: If it holds one.
+    """
+    connection.execute("PRAGMA trusted_schema=OFF")
+    found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()
+    if found is not None:
+        raise sqlite3.DatabaseError(f"it holds the {found[0]} {found[1]!r}, and a cassette has tables only")
 
 
 def use_wal(connection: sqlite3.Connection) -> None:

@@ -113,7 +113,7 @@ _SIGNS: Sequence[tuple[str, str, Callable[[float, float], bool], str]] = (
         "entropy",
         "action_entropy",
         lambda before, now: now < 0.1 * before,
-        "the policy's entropy fell from {} nats: it hardly tries anything else. Raise `agent.ent_coef`",
+        "the policy's entropy fell from {} nats: it has settled on its actions. If the reward could be higher, raise `agent.ent_coef`",
     ),
 )
 """Name, figure, how far apart the first and the last third must be, and what is said."""

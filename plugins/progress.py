@@ -21,11 +21,12 @@ def read_progress(path: Path) -> list[dict[str, float]]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     rows = []
-    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
-        with suppress(TypeError, ValueError):
-            rows.append({name: _number(value) for name, value in row.items() if value})
+    with suppress(csv.Error):
+        for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+            with suppress(TypeError, ValueError, AttributeError):  # no number, or more of them than columns
+                rows.append({name: _number(value) for name, value in row.items() if value})
     return rows
 
 

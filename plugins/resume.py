@@ -10,6 +10,7 @@ from typing import Any
 
 from ..inference.cassette import DEFAULT_PLACE
 from ..inference.errors import ConfigError
+from ..inference.records import MOST_BYTES, read_json
 from .places import CONFIG, SUMMARY
 
 _MAY_CHANGE = re.compile(
@@ -68,10 +69,9 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
         ConfigError: If it is no run folder of this command, or a change would change the results.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        config, summary = (read_json(folder / name, dict, MOST_BYTES) for name in (CONFIG, SUMMARY))
         made_by = summary["command"]
-    except (OSError, ValueError, KeyError) as error:
+    except (ConfigError, KeyError) as error:
         raise ConfigError(f"{folder} is no run folder ({error}): give one that `duologue {command}` made") from error
     if made_by != command:
         raise ConfigError(f"{folder} was made by `duologue {made_by}`: resume it with that command")
@@ -95,6 +95,8 @@ def _apply(config: dict[str, Any], change: str) -> None:
         if place.get(part) is None:
             place[part] = {}
         place = place[part]
+        if not isinstance(place, dict):
+            raise ConfigError(f"`{change}` cannot be set: `{part}` is {place!r} in the folder's configuration")
     try:
         place[last] = json.loads(text)
     except ValueError:  # a text, such as a path

@@ -165,11 +165,11 @@ class Upstream:
         session, fresh = self._sessions
         reused: list[bool] = []
         try:
-            return await session.post(url, data=content, trace_request_ctx=reused)
+            return await session.post(url, data=content, allow_redirects=False, trace_request_ctx=reused)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not reused:
                 raise
-        return await fresh.post(url, data=content)
+        return await fresh.post(url, data=content, allow_redirects=False)
 
     async def _start(self) -> None:
         async with self._starting:

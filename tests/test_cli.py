@@ -307,7 +307,7 @@ def test_run_trains_evaluates_and_says_in_one_screen_what_came_of_it(server, fol
     assert done.returncode == 0
     assert [line.split()[:2] for line in done.stderr.splitlines()] == [["training", "8/8"], ["evaluating", "3/3"]]
     assert "Win rate against plain model, judged by rules" in done.stdout
-    assert re.search(r"The trained policy is .+ plain model: it wins .+ of 9 held-out matches", done.stdout)
+    assert re.search(r"The trained policy is .+ plain model: win rate .+ over 9 held-out matches", done.stdout)
     latest = folder / "runs" / "run" / "latest"
     assert json.loads((latest / "summary.json").read_text())["status"] == "done"
     assert str(latest.resolve().relative_to(folder)) in done.stdout

@@ -15,7 +15,7 @@ def imported_rooms(path: Path) -> set[str]:
     """The rooms that a module imports, at any depth of its code."""
     package = path.relative_to(ROOT).parent.parts
     rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - (node.level - 1)] if node.level > 1 else package
             target = (*base, *(node.module or "").split("."))

@@ -1,5 +1,6 @@
 """The wheel holds what the tree holds, and the tree is the package."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -108,3 +109,31 @@ def test_rooms_import_without_heavy_packages():
     code = f"import sys, {', '.join(LIGHT_ROOMS)}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def _without_encoding(call: ast.Call) -> bool:
+    """Whether a call opens a text in the machine's own encoding, as far as its name tells."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    given = {keyword.arg for keyword in call.keywords}
+    mode = next((a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)), "r")
+    opens = (
+        name == "open" and set(mode) <= set("rwax+t") and not isinstance(getattr(call.func, "value", None), ast.Name)
+    )
+    reads, writes = name == "read_text" and not call.args, name == "write_text" and len(call.args) == 1
+    process = name in ("Popen", "run", "check_output") and "text" in given
+    return "encoding" not in given and (reads or writes or process or (opens and bool(call.args)))
+
+
+def test_texts_are_utf_8_on_every_machine():
+    """Ruff's PLW1514 sees only paths whose type it can tell; this sees the names."""
+    product = [
+        path for path in ROOT.glob("**/*.py") if not {".venv", "tests", "benchmarks"} & {*path.relative_to(ROOT).parts}
+    ]
+    found = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in product
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and _without_encoding(call)
+    ]
+    assert len(product) > 100
+    assert found == []

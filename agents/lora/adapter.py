@@ -3,6 +3,9 @@
 adapter_model.safetensors, adapter_config.json   PEFT's
 writer.json                                      the local model, the task and the sampling that it was trained with
 README.md                                        the card
+
+An adapter may come from a stranger: it may only be a LoRA of finite numbers, no code beside it or beside the model that it names is run,
+and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from peft import PeftModel
+import msgspec
+import torch as th
+from peft import PeftModel, get_peft_model_state_dict
 
 from ...inference.errors import ConfigError
+from ...inference.records import MOST_BYTES, read_json
 from ...inference.settings import construct
 from .local_model import EMBEDDED, ORIGINS, LocalModel, load_local_model
 from .quiet import quiet
@@ -24,6 +30,25 @@ from .writer import Decoding, LocalWriter
 
 FORMAT = 1
 WEIGHTS = "adapter_model.safetensors"
+
+
+class _Adapter(msgspec.Struct):
+    """What is read of ``adapter_config.json``; PEFT's other kinds load further adapters, or take any amount of memory."""
+
+    peft_type: Literal["LORA"]
+    base_model_name_or_path: str | None = None
+
+
+class _Task(msgspec.Struct):
+    system: str | None = None
+
+
+class _Writer(msgspec.Struct):
+    """What is read of ``writer.json``."""
+
+    model: str
+    decoding: dict[str, Any] = {}
+    task: _Task | None = None
 
 
 def save_adapter(folder: Path, model: Any, local: LocalModel, decoding: Decoding, settings: Mapping[str, Any]) -> None:
@@ -39,6 +64,7 @@ def save_adapter(folder: Path, model: Any, local: LocalModel, decoding: Decoding
     half = folder.with_name(folder.name + ".partial")
     shutil.rmtree(half, ignore_errors=True)
     model.save_pretrained(str(half), save_embedding_layers=False)
+    shutil.copymode(half / "adapter_config.json", half / WEIGHTS)  # safetensors makes its files the owner's alone
     record = {"format": FORMAT, "model": local.name, "decoding": asdict(decoding), **settings}
     (half / "writer.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (half / "README.md").write_text(_card(record), encoding="utf-8")
@@ -71,16 +97,18 @@ def read_record(folder: Path) -> dict[str, Any]:
         ConfigError: If it cannot be read, or is of a later format.
     """
     try:
+        config = msgspec.convert(read_json(folder / "adapter_config.json", dict, MOST_BYTES), _Adapter)
         if (folder / "writer.json").exists():
-            record: dict[str, Any] = json.loads((folder / "writer.json").read_text(encoding="utf-8"))
+            record: dict[str, Any] = read_json(folder / "writer.json", dict, MOST_BYTES)
         else:
-            base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
             own = {origin: EMBEDDED + name for name, origin in ORIGINS.items()}
-            record = {"format": FORMAT, "model": own.get(base, base)}
-    except (OSError, ValueError, KeyError) as error:
+            base = config.base_model_name_or_path
+            record = {"format": FORMAT, "model": own.get(str(base), base)}
+        if record.get("format") != FORMAT:
+            raise ValueError(f"its format is {str(record.get('format'))[:80]}, and this version reads {FORMAT}")
+        msgspec.convert(record, _Writer)
+    except (ConfigError, ValueError, OverflowError, msgspec.ValidationError) as error:
         raise ConfigError(f"{folder} cannot be read as an adapter: {error}") from error
-    if record.get("format") != FORMAT:
-        raise ConfigError(f"{folder} has adapter format {record.get('format')}, and this version reads {FORMAT}")
     return record
 
 
@@ -90,12 +118,19 @@ def with_adapter(local: LocalModel, folder: Path, *, trainable: bool = False) ->
     Raises:
         ConfigError: If the adapter does not fit the model.
     """
+    read_record(folder)
     try:
         with quiet():
-            model = PeftModel.from_pretrained(local.model, str(folder), is_trainable=trainable)
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            # without low_cpu_mem_usage a small file that names a high rank would take any amount of memory
+            model = PeftModel.from_pretrained(local.model, str(folder), is_trainable=trainable, low_cpu_mem_usage=True)
+            weights = get_peft_model_state_dict(model)
+        if missing := [name for name, value in weights.items() if value.is_meta]:
+            raise ValueError(f"it has no weights for {len(missing)} of {len(weights)} matrices, such as {missing[0]}")
+    except Exception as error:  # PEFT and torch raise many kinds at a description that does not fit
         said = " ".join(str(error).split())[:200]
         raise ConfigError(f"{folder}: the adapter does not fit `{local.name}` ({said})") from error
+    if not all(bool(th.isfinite(value).all()) for value in weights.values()):
+        raise ConfigError(f"{folder}: its weights hold NaN or infinity, so that it cannot write: train it again")
     return LocalModel(local.name, model, local.tokenizer)
 
 

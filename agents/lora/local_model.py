@@ -45,7 +45,7 @@ class LocalModel:
 
 
 def load_local_model(name: str, device: str = "cpu") -> LocalModel:
-    """Loads a model and its tokenizer; nothing is downloaded.
+    """Loads a model and its tokenizer; nothing is downloaded, no pickle is read, and no code in the folder is run.
 
     Args:
         name: ``embedded://smollm2``, the folder of a model in transformers' format, or the name of one that the Hugging Face
@@ -58,9 +58,11 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
     source = _converted(name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=th.float32, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=th.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
+    except Exception as error:  # transformers, tokenizers and safetensors have their own kinds
         raise ConfigError(
             f"the local model `{name}` cannot be loaded: give `embedded://smollm2`, the folder of a model in transformers' "
             f"format, or the name of one that `hf download` has fetched ({' '.join(str(error).split())[:200]})"
@@ -90,8 +92,10 @@ def _converted(name: str) -> Path:
     if not folder.exists():
         half = root / f".{folder.name}-{os.getpid()}"
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=th.float32)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+            read = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=th.float32, trust_remote_code=False
+            )
             tokenizer.save_pretrained(half)
             _plain(read).save_pretrained(half)
         try:

@@ -179,7 +179,7 @@ def _answer(messages: Sequence[Message], move: int) -> str:
 
 
 def _facts(system: str) -> tuple[list[str], str]:
-    rest, _, answer = system.split("\n")[0].partition("The facts: first, ")[2].partition(". The answer is ")
+    rest, _, answer = system.split("\n", 1)[0].partition("The facts: first, ")[2].partition(". The answer is ")
     facts = rest.replace("; second, ", "|").replace("; third, ", "|").split("|")
     return facts, answer.split(".")[0]
 

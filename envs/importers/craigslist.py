@@ -31,14 +31,18 @@ def craigslist_draft(record: Mapping[str, Any]) -> Draft:
         ValueError: If it is none of these.
     """
     scenario = record.get("scenario", record)
+    if not isinstance(scenario, Mapping):
+        raise ValueError(f"`scenario` must be an object, not {scenario!r}")
     item, hopes = _sides(scenario) if "kbs" in scenario else (record, {})
-    named = {name.lower(): value for name, value in item.items()}
+    named = {str(name).lower(): value for name, value in item.items()}
     title, price = named.get("title"), _price(named.get("price"), "price")
     if not isinstance(title, str) or not title.strip() or price is None or price <= 0:
         raise ValueError(
             "expected a listing with a `title` and a `price` above 0, a scenario with `kbs`, or a dialogue"
         )
     lines = named.get("description") or []
+    if not isinstance(lines, str | list):
+        raise ValueError(f"`description` must be a text or a list of texts, not {lines!r}")
     description = " ".join([lines] if isinstance(lines, str) else [line for line in lines if isinstance(line, str)])
     lowest = hopes.get("seller_bottomline", hopes.get("buyer_target", round(_USUAL * price)))
     if lowest >= price:
@@ -66,7 +70,9 @@ def _sides(scenario: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, fl
     item: Mapping[str, Any] | None = None
     hopes: dict[str, float] = {}
     for side in scenario["kbs"] if isinstance(scenario["kbs"], list) else []:
-        personal = side.get("personal", {})
+        personal = side.get("personal") if isinstance(side, Mapping) else None
+        if not isinstance(side, Mapping) or not isinstance(personal, Mapping):
+            raise ValueError(f"a side in `kbs` must be an object with `personal`, not {side!r}")
         role = personal.get("Role")
         if role == "buyer":
             item = side.get("item")

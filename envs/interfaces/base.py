@@ -53,12 +53,14 @@ class ActionInterface(ABC):
         proposals_per_turn: How many of these are made before the action.
         two_phase: Whether any are.
         chooses_reply: Whether the action says which of the proposals is sent, as a judge could.
+        exchangeable: Whether the actions choose among samples of one request, so that no constant action is a strategy.
         requires: Capabilities of the API without which it cannot work: ``logprobs``, ``top_logprobs``.
     """
 
     name: ClassVar[str]
     two_phase: ClassVar[bool] = False
     chooses_reply: ClassVar[bool] = False
+    exchangeable: ClassVar[bool] = False
     proposals_per_turn: int = 0
     action_space: spaces.Space[Any]
     requests_per_turn: int

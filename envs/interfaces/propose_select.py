@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ...inference.completion import Completion, Message
+from ...inference.settings import check_template
 from ..state import DialogueState
 from .base import Request
 from .select import Select
@@ -40,8 +41,7 @@ class ProposeSelect(Select):
         top_logprobs: int = 0,
     ) -> None:
         super().__init__(n, logprobs, top_logprobs)
-        if "{move}" not in direct:
-            raise ValueError(f"`direct` must hold {{move}}, where the move goes, not {direct!r}")
+        check_template("direct", direct, ("move",), needed=("move",))
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` must be at least 1, not {max_tokens}")
         self._ask, self._direct, self._max_tokens = ask, direct, max_tokens

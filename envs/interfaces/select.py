@@ -48,6 +48,7 @@ class Select(ActionInterface):
     name: ClassVar[str] = "select"
     two_phase: ClassVar[bool] = True
     chooses_reply: ClassVar[bool] = True
+    exchangeable: ClassVar[bool] = True
 
     def __init__(self, n: int = 4, logprobs: bool = True, top_logprobs: int = 0) -> None:
         if n < 2:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from ...inference.completion import Completion, Message
 from ...inference.errors import CallFailed, CassetteMiss, EndpointRefused, Rejected
+from ...inference.settings import check_template
 from ..judge import JudgeContext
 from ..verdict import Failure, Turn
 from .reading import refuses
@@ -164,8 +165,4 @@ def check_prompt(prompt: str, names: tuple[str, ...]) -> None:
     Raises:
         ValueError: If there is one, or a brace that belongs to none.
     """
-    try:
-        prompt.format(**dict.fromkeys(names, ""))
-    except (KeyError, IndexError, AttributeError, ValueError) as error:
-        allowed = ", ".join(f"{{{name}}}" for name in names[:-1]) + f" and {{{names[-1]}}}"
-        raise ValueError(f"`prompt` may only hold {allowed}: {error}") from error
+    check_template("prompt", prompt, names)

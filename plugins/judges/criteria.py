@@ -98,7 +98,7 @@ def load_rubric(source: str) -> Rubric:
     if source not in shipped and not source.endswith((".yaml", ".yml")):
         raise ConfigError(f"there is no rubric `{source}`: {near_miss(source, shipped)} or the path of a .yaml file")
     try:
-        text = (shipped.get(source) or Path(source).expanduser()).read_text(encoding="utf-8")
+        text = (shipped.get(source) or Path(source).expanduser()).read_text(encoding="utf-8-sig")
         content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the rubric {source} cannot be read: {' '.join(str(error).split())}") from error

@@ -74,9 +74,10 @@ class LocalRewardModel:
             ) from error
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model, truncation_side="left")
-            self._model = AutoModelForSequenceClassification.from_pretrained(model).eval().to(chosen)
-        except (OSError, ValueError, RuntimeError) as error:
+            self._tokenizer = AutoTokenizer.from_pretrained(model, truncation_side="left", trust_remote_code=False)
+            loaded = AutoModelForSequenceClassification.from_pretrained(model, trust_remote_code=False)
+            self._model = loaded.eval().to(chosen)
+        except Exception as error:  # transformers, tokenizers and safetensors have their own kinds
             raise ConfigError(
                 f"the reward model `{model}` cannot be loaded: {' '.join(str(error).split())[:200]}"
             ) from error

@@ -162,11 +162,11 @@ def test_files_that_never_end_or_are_too_long(saved, tmp_path):
         for poison in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()):
             place.unlink()
             poison(place)
-            with pytest.raises(ConfigError, match=f"is no bundle .there is no file {name}"):
+            with pytest.raises(ConfigError, match=f"is no bundle .there is no file .*{name}"):
                 load_bundle(folder)
             place.rmdir() if place.is_dir() else place.unlink()
             place.write_bytes(kept)
-    (folder / "policy.json").write_bytes(content + b" " * 4_000_000)
+    (folder / "policy.json").write_bytes(content + b" " * 16_000_000)
     with pytest.raises(ConfigError, match="longer than"):
         load_bundle(folder)
     secret = tmp_path / "secret"
@@ -271,6 +271,9 @@ RECORD = {
                 {"assistant": []},
                 {"task": {"system": 1}},
                 {"task": {"max_turns": 0}},
+                {"task": {"max_turns": 10**4000}},
+                {"interface": {"name": "select", "n": 10**4000}},
+                {"encoder": {"name": "hashing", "dim": 10**4000}},
                 {"task": "x"},
             )
         ),

@@ -64,6 +64,12 @@ def test_scalars_end_at_1():
     assert observe(state)["scalars"].tolist() == [1, 1, 0, 0, 1, 1]
 
 
+def test_a_dialogue_without_turns_has_an_empty_history():
+    found = observe(DialogueState([{"role": "system", "content": "Be brief."}]))
+    assert not found["history"].any()
+    assert all(np.isfinite(value).all() for value in found.values())
+
+
 def test_message_is_the_latest_user_turn_and_history_the_mean_of_all_turns():
     vectors = {"one": (1, 0), "two": (0, 1), "three": (0.6, 0.8)}
     found = observe(DialogueState(messages("one", "two", "three", system="never encoded")), Table(vectors))

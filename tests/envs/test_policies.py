@@ -46,7 +46,11 @@ def test_every_constant_policy_is_listed_by_its_action_in_words():
         "Be brief.": 1,
         "Be kind.": 2,
     }
-    assert list(constant_policies(make_interface({"name": "select", "n": 3}))) == [f"candidate {i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("name", ["select", "propose_select"])
+def test_samples_of_one_request_have_one_constant_policy(name):
+    assert list(constant_policies(make_interface({"name": name, "n": 3}))) == ["plain sample"]
 
 
 def test_there_is_no_list_of_constants_for_a_space_that_is_not_discrete():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from duologue.envs import DialogueEnv, ScriptedUser, make_interface
-from duologue.inference import ConfigError, make_encoder
+from duologue.inference import ConfigError, Endpoint, Sampling, make_encoder
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,42 @@ def test_a_part_that_does_not_fit_is_refused_when_the_task_is_built(make_task, p
 
 
 def test_endpoints_without_an_assistant_are_refused(make_task, endpoint):
-    with pytest.raises(ConfigError, match="`assistant`"):
+    with pytest.raises(ConfigError, match="`endpoints.assistant` is missing"):
         make_task(endpoints={"judge": endpoint})
+
+
+def test_endpoints_may_be_settings_as_yaml_names_them(make_task, server):
+    settings = {
+        "base_url": server.url,
+        "model": "named",
+        "sampling": {"max_tokens": 9, "stop": ["#"]},
+        "max_retries": 0,
+    }
+    task = make_task(interface="plain", endpoints={"assistant": settings, "judge": None}, judges={})
+    assert task.assistant == Endpoint(server.url, "named", sampling=Sampling(max_tokens=9, stop=("#",)), max_retries=0)
+    env = DialogueEnv(task)
+    env.reset(seed=0)
+    _, _, _, _, info = env.step(0)
+    assert info["reply"]
+    assert server.requests[0]["model"] == "named"
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "said"),
+    [
+        ({"assistant": {"base_url": "https://host/v1"}}, r"`endpoints.assistant.model` is missing"),
+        (
+            {"assistant": {"base_url": "host", "model": "m"}},
+            r"`endpoints.assistant` was refused: `base_url` must be like",
+        ),
+        ({"assistant": {"base_ulr": "https://host/v1"}}, r"did you mean `base_url`"),
+        ({"assistant": "https://host/v1"}, r"`endpoints.assistant` must hold settings by name"),
+        ("https://host/v1", r"`endpoints` must hold endpoints by role"),
+    ],
+)
+def test_endpoints_that_are_none_are_refused_when_the_task_is_built(make_task, endpoints, said):
+    with pytest.raises(ConfigError, match=said):
+        make_task(endpoints=endpoints)
 
 
 def test_parts_may_be_ready_made(make_task):

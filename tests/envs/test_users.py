@@ -125,7 +125,16 @@ class TestLLMUser:
 
     @pytest.mark.parametrize(
         ("settings", "words"),
-        [({"prompt": "Be somebody."}, "`prompt` must hold {persona}"), ({"stop": " "}, "`stop` must not be empty")],
+        [
+            ({"prompt": "Be somebody."}, "`prompt` must hold {persona}"),
+            (
+                {"prompt": "{persona} {goal} {stop} {name}"},
+                "`prompt` may only hold {persona}, {goal} and {stop}: 'name'",
+            ),
+            ({"prompt": "{persona} {goal} {stop} {"}, "`prompt` may only hold"),
+            ({"prompt": "{persona} {goal} {{stop}}"}, "`prompt` must hold {stop}"),
+            ({"stop": " "}, "`stop` must not be empty"),
+        ],
     )
     def test_bad_settings_are_refused(self, make_task, settings, words):
         with pytest.raises(ConfigError, match=words):

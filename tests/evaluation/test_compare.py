@@ -57,9 +57,22 @@ def test_two_endpoints_and_a_file_of_prompts(server, configure, prompts, tmp_pat
     assert len(server.requests) == 6 * (2 + 2)  # two answers, two orders
     assert lines[0]["rationales"] == ["Because.\nVerdict: A", "Because.\nVerdict: B"]
     out = " ".join(capsys.readouterr().out.split())
-    assert "big is better than small: it wins 100.0%" in out
+    assert "big is better than small: win rate 100.0%" in out
     assert out.endswith("report.html")
     assert "Because." in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_replies_with_odd_characters_end_in_a_report(server, configure, tmp_path):
+    """Characters that end a line for other readers of texts."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "One\u2028two?"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({"id": "1", "reply": "A\u2029B\u0085C"}, ensure_ascii=False), encoding="utf-8")
+    server.answer = lambda body: "Odd \u2028 reply."
+    config = configure(path, "judge=length", f"+contestants.kept.answers={answers}", endpoints=("small",))
+    _, lines = played(config, tmp_path / "run")
+    assert {lines[0]["reply"], lines[0]["baseline_reply"]} == {"A\u2029B\u0085C", "Odd \u2028 reply."}
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_what_was_asked_is_reused_and_judging_again_asks_no_model(server, configure, prompts, tmp_path):

@@ -4,7 +4,7 @@ from zlib import crc32
 
 import pytest
 
-from duologue.envs import Scenario
+from duologue.envs import Scenario, make_interface
 from duologue.envs.policies import ConstantPolicy, RandomPolicy
 from duologue.envs.transition import EpisodeFailed
 from duologue.evaluation.contestants import (
@@ -64,13 +64,17 @@ def by_name(contestants):
     return {contestant.name: contestant for contestant in contestants}
 
 
-def test_each_constant_always_sends_its_candidate(numbered, make_task, scenarios, play):
-    constants = make_contestants(["constants"], ConstantPolicy(0), make_task(judges={}), None)
-    assert [c.name for c in constants] == [f"always candidate {i}" for i in range(4)]
-    for scenario in scenarios[:3]:
-        answers = [play(constant, scenario) for constant in constants]
-        assert [answer.reply for answer in answers] == [f"Reply {i}." for i in range(4)]
-        assert [answer.actions for answer in answers] == [(f"candidate {i}",) for i in range(4)]
+def test_candidates_of_one_request_have_one_constant(numbered, make_task, scenarios, play):
+    (constant,) = make_contestants(["constants"], ConstantPolicy(0), make_task(judges={}), None)
+    assert constant.name == "plain sample"
+    assert [play(constant, scenario).reply for scenario in scenarios[:3]] == ["Reply 0."] * 3
+
+
+def test_each_directive_has_a_constant(server, make_task, scenarios, play):
+    task = make_task(judges={}, interface=make_interface({"name": "strategy", "directives": ["", "Be brief."]}))
+    constants = make_contestants(["constants"], ConstantPolicy(0), task, None)
+    assert [c.name for c in constants] == ["always no directive", "always Be brief."]
+    assert play(constants[1], scenarios[0]).actions == ("Be brief.",)
 
 
 def test_constants_of_a_strategy_are_named_by_their_directives(make_task):
@@ -183,8 +187,9 @@ def test_a_failed_call_is_an_episode_without_an_answer(server, make_task, scenar
 
 def test_no_constant_beats_the_oracle_under_its_own_judge(make_task, scenarios, play, client):
     bench = Bench("length", LengthJudge(low=9))
-    contestants = by_name(make_contestants(["constants", "oracle"], ConstantPolicy(0), make_task(judges={}), bench))
-    oracle = contestants.pop("best-of-n oracle")
+    task = make_task(judges={})
+    (oracle,) = make_contestants(["oracle"], ConstantPolicy(0), task, bench)
+    contestants = {i: PolicyContestant(f"candidate {i}", ConstantPolicy(i), task) for i in range(4)}
     margins = []
     for scenario in scenarios[:6]:
         for repeat in range(2):

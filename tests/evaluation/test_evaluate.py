@@ -62,8 +62,7 @@ def test_the_summary_keeps_its_contract(first, server):
 def test_every_contestant_has_a_row_that_its_matches_confirm(first):
     rows = read(first)["results"]
     lines = [json.loads(line) for line in (first / "matches.jsonl").read_text().splitlines()]
-    constants = [f"always candidate {i}" for i in range(3)]
-    assert [row["contestant"] for row in rows] == ["trained policy", *constants, "random", "best-of-n oracle"]
+    assert [row["contestant"] for row in rows] == ["trained policy", "plain sample", "random", "best-of-n oracle"]
     for row in rows:
         own = [line for line in lines if line["contestant"] == row["contestant"]]
         rate = win_rate([sum(line["orders"]) / 2 for line in own], [line["scenario"] for line in own])
@@ -115,9 +114,9 @@ def test_the_screen_ends_with_the_result_its_cost_and_its_place(configured, tmp_
     *_, headline, last = capsys.readouterr().out.strip().splitlines()
     own = summary["results"][0]
     assert headline.startswith("The trained policy is ")
-    assert f"it wins {own['win_rate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of 6 held-out matches" in headline
+    assert f"win rate {own['win_rate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) over 6 held-out matches" in headline
     paid = read(tmp_path / "runs" / "shown")["requests"]["paid"]
-    assert last.startswith(f"{paid} requests paid (planned: at most {paid}), ")
+    assert last.startswith(f"{paid} requests made (planned: at most {paid}), ")
     assert last.endswith(f"The report is {tmp_path / 'runs' / 'shown' / 'report.html'}")
 
 
@@ -228,7 +227,7 @@ def whimsical():
 def test_too_many_matches_without_a_result_fail_the_evaluation_but_keep_them(first, configured, tmp_path, whimsical):
     config = configured("evaluate", f"bundle={first}")
     config["evaluation"]["judge"] = whimsical()
-    with pytest.raises(DuologueError, match=r"\d+ of 36 matches have no result"):
+    with pytest.raises(DuologueError, match=r"\d+ of 24 matches have no result"):
         evaluate(config, tmp_path / "failed")
     summary = read(tmp_path / "failed")
     assert summary["status"] == "failed"

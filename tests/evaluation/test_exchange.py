@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from duologue.cli import main
 from duologue.envs import load_scenarios
 from duologue.evaluation.answer_files import read_answers
 from duologue.evaluation.exchange import run_export, run_import
+from duologue.evaluation.length_control import Anchor, style_controlled
 from duologue.evaluation.prompts import load_prompts
 from duologue.inference.errors import ConfigError
 
@@ -117,6 +119,138 @@ def test_annotations_become_a_run_with_its_report(alpaca, tmp_path, capsys):
     assert row["consistency"] is None  # the order in which the judge saw the two is not known
     assert (tmp_path / "run" / "report.html").exists()
     assert "5 matches" in capsys.readouterr().out
+
+
+def test_a_preference_of_0_is_a_draw(tmp_path):
+    """AlpacaEval 1 writes 0 where its annotators call it a draw; it counts 1.5."""
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps([{**ANNOTATIONS[0], "instruction": str(p), "preference": p} for p in (0, 1, 2, 2, -1)]))
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}"])
+    (row,) = results(tmp_path / "run").values()
+    assert (row["win_rate"], row["ties"], row["failures"]) == (0.625, 1, 1)
+
+
+def test_the_order_of_annotations_is_not_known_and_the_report_says_so(alpaca, tmp_path):
+    run_import(["alpaca_eval", str(alpaca), f"to={tmp_path / 'run'}"])
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "run" / name).read_text()
+        assert "one by one" not in text
+        assert "not known" in text
+
+
+def test_a_file_given_twice_counts_once_and_inputs_are_kept(alpaca, tmp_path, capsys):
+    copy = tmp_path / "copy.json"
+    copy.write_text(alpaca.read_text())
+    run_import(["alpaca_eval", str(alpaca), str(copy), f"to={tmp_path / 'run'}"])
+    (row,) = results(tmp_path / "run").values()
+    assert (row["n"], row["failures"]) == (4, 1)
+    assert "5 verdicts occur in more than one file and count once" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["files"] == [str(alpaca), str(copy)]
+
+
+def test_a_baseline_against_itself_beside_another_baseline(tmp_path):
+    itself = {**ANNOTATIONS[0], "generator_2": "base", "preference": 1.5}
+    other = [{**record, "generator_1": "other"} for record in ANNOTATIONS]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps([itself, *ANNOTATIONS, *other]))
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}"])
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_nothing_decided_against_two_baselines(tmp_path):
+    records = [{**ANNOTATIONS[0], "generator_1": name, "preference": None} for name in ("a", "b")]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(records))
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}"])
+    assert "Nothing was decided" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_an_empty_reply_is_an_answer(mt, arena, tmp_path):
+    """Of one question: the others stay, and the match is judged as it stands."""
+    path = mt / "model_answer" / "llama.jsonl"
+    answers = read(path)
+    answers[0]["choices"][0]["turns"] = ["", "Well."]
+    lines(path, answers)
+    assert dict(read_answers(path))["81"] == ("", "Well.")
+    rest = [f"questions={mt / 'question.jsonl'}", f"answers={mt / 'model_answer'}", f"to={tmp_path / 'run'}"]
+    run_import(["mt_bench", str(mt / "gpt-4_pair.jsonl"), *rest])
+    assert len(read(tmp_path / "run" / "matches.jsonl")) == 4
+    path = arena / "model_answer" / "mine.jsonl"
+    answers = read(path)
+    for answer, text in zip(answers, ("", None), strict=False):
+        answer["messages"][1]["content"]["answer"] = text
+    assert [replies for _, replies in read_answers(lines(path, answers))][:3] == [("",), ("",), ("mine c",)]
+    assert read_answers(lines(tmp_path / "own.jsonl", [{"prompt": "Why?", "reply": ""}])) == [("Why?", ("",))]
+
+
+def test_questions_with_line_separators_in_them(arena, tmp_path):
+    """As the official questions of Arena-Hard 2 have them."""
+    path = arena / "question.jsonl"
+    records = [{**record, "prompt": f"{record['prompt']}\u2028more\u0085yet"} for record in read(path)]
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    rest = [f"questions={path}", f"answers={arena / 'model_answer'}", f"to={tmp_path / 'run'}"]
+    run_import(["arena_hard", str(arena / "mine.jsonl"), *rest])
+    assert read(tmp_path / "run" / "matches.jsonl")[0]["messages"][0]["content"] == "a?\u2028more\u0085yet"
+
+
+def test_an_export_keeps_what_the_import_read(arena, tmp_path):
+    kept = {"dataset": "helpful_base", "raw_completion": {"choices": [{"text": "m"}], "é": None}}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps([ANNOTATIONS[1] | kept]))
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}"])
+    run_export(["alpaca_eval", str(tmp_path / "run"), f"to={tmp_path / 'out'}"])
+    (written,) = json.loads((tmp_path / "out" / "model" / "annotations.json").read_text())
+    assert {name: written[name] for name in kept} == kept
+    (output,) = json.loads((tmp_path / "out" / "model" / "model_outputs.json").read_text())
+    assert output["dataset"] == "helpful_base"
+    rest = [
+        f"questions={arena / 'question.jsonl'}",
+        f"answers={arena / 'model_answer'}",
+        f"to={tmp_path / 'arena_run'}",
+    ]
+    run_import(["arena_hard", str(arena / "mine.jsonl"), *rest])
+    run_export(["arena_hard", str(tmp_path / "arena_run"), f"to={tmp_path / 'back'}"])
+    (judged,) = (tmp_path / "back" / "model_judgment").rglob("*.jsonl")
+    labels = {record["uid"]: [game["score"] for game in record["games"]] for record in read(judged)}
+    assert labels["a"] == ["B>>A", "A>B"]
+    assert {record["category"] for record in read(tmp_path / "back" / "question.jsonl")} == {"hard_prompt"}
+
+
+def test_difficulties_and_an_anchor_give_alpaca_evals_length_control(tmp_path):
+    rng = np.random.default_rng(0)
+    records, known = [], []
+    for i in range(60):
+        record = {**ANNOTATIONS[0], "instruction": f"Question {i}?", "preference": 1 + float(rng.random())}
+        records.append(
+            {**record, "output_1": "x" * int(rng.integers(5, 90)), "output_2": "y" * int(rng.integers(5, 90))}
+        )
+        known.append({"instruction": f"Question {i}?", "difficulty": float(rng.normal())})
+    names = ("preference", "std_delta_len", "instruction_difficulty")
+    anchor = [dict(zip(names, map(float, (rng.random(), *rng.normal(size=2))), strict=True)) for _ in range(80)]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(records))
+    options = [
+        f"difficulty={lines(tmp_path / 'd.jsonl', known)}",
+        f"anchor={lines(tmp_path / 'a.jsonl', anchor)}",
+    ]
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'run'}", *options])
+    shorter = [len(record["output_1"]) - len(record["output_2"]) for record in records]
+    expected = style_controlled(
+        [record["preference"] - 1 for record in records],
+        shorter,
+        [one["difficulty"] for one in known],
+        Anchor(*([row[name] for row in anchor] for name in names)),
+    )
+    (row,) = json.loads((tmp_path / "run" / "report.json").read_text())["leaderboard"]
+    assert row["controlled"]["rate"] == pytest.approx(expected.rate)
+    assert "as AlpacaEval does it" in (tmp_path / "run" / "report.html").read_text()
+    run_import(["alpaca_eval", str(path), f"to={tmp_path / 'plain'}"])
+    assert "not the figure that AlpacaEval publishes" in (tmp_path / "plain" / "report.html").read_text()
+    with pytest.raises(ConfigError, match="`anchor` needs `difficulty`"):
+        run_import(["alpaca_eval", str(path), f"to={tmp_path / 'x'}", options[1]])
+    lines(tmp_path / "d.jsonl", known[1:])
+    with pytest.raises(ConfigError, match=r"has none for the question 'Question 0\?'"):
+        run_import(["alpaca_eval", str(path), f"to={tmp_path / 'x'}", options[0]])
 
 
 def test_pairs_of_mt_bench_keep_their_turns_and_orders(mt, tmp_path):

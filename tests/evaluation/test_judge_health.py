@@ -50,7 +50,13 @@ def test_a_judge_that_always_takes_the_first_is_called_biased():
 def test_order_is_nothing_to_a_judge_of_scores():
     found = judge_health([match("a", [1.0, 1.0], scores=[0.9, 0.1])], {})
     assert found.consistency is found.first_place is None
-    assert any("order is nothing" in line for line in found.lines())
+    assert any("order does not matter" in line for line in found.lines())
+
+
+def test_a_single_verdict_of_unknown_order_is_not_called_a_score():
+    found = judge_health([match("a", [1.0]), match("b", [0.3])], {})
+    assert not found.scores
+    assert "The order in which it saw the replies is not known." in found.lines()
 
 
 def test_only_failures_leave_no_figure():

@@ -56,7 +56,7 @@ def test_labels_of_other_datasets(write, label, expected):
 
 
 def test_scores(write):
-    (one,) = read_labelled(write({**SCORED, "model": "m"}))
+    (one,) = read_labelled(write({**SCORED, "model": "m", "comment": "Well said."}))
     assert isinstance(one, LabelledScore)
     assert (one.score, one.turn.reply) == (4.0, "So.")
 
@@ -65,7 +65,7 @@ def test_scores(write):
     ("records", "said"),
     [
         (["{"], "data.jsonl line 1 is no JSON"),
-        (["[1]"], "line 1 must hold a JSON object, not list"),
+        (["[1]"], "must hold JSON objects"),
         ([""], "holds nothing"),
         ([PAIR, SCORED], "holds pairs and scores: put them into two files"),
         ([PAIR, {**PAIR, "id": "1"}], "the id '1' occurs more than once"),
@@ -84,6 +84,39 @@ def test_a_bad_line_is_named_with_the_cure(write, records, said):
     with pytest.raises(ConfigError) as caught:
         read_labelled(write(*records))
     assert said in str(caught.value)
+
+
+PANDALM = {"idx": 0, "instruction": "Add.", "input": "2 and 2", "response1": "4", "response2": "5"}
+
+PUBLIC = [
+    (
+        {"pair_id": "p", "original_id": "o", "source": "mmlu", "question": "Why?", "response_model": "gpt-4o"}
+        | {"response_A": "So.", "response_B": "Hm.", "label": "B>A"},
+        ("p", "Why?", "So.", "Hm.", "second"),
+    ),
+    ({"input": "Why?", "output_1": "So.", "output_2": "Hm.", "label": 2}, ("1", "Why?", "So.", "Hm.", "second")),
+    (PANDALM | {"annotator1": 1, "annotator2": 1, "annotator3": 0}, ("1", "Add.\n\n2 and 2", "4", "5", "first")),
+    (PANDALM | {"annotator1": 1, "annotator2": 2, "annotator3": 0}, ("1", "Add.\n\n2 and 2", "4", "5", "tie")),
+    (
+        {"prompt": "Why?", "chosen": "So.", "chosen_model": "m", "rejected": "Hm.", "rejected_model": "n"}
+        | {"subset": "alpacaeval-easy", "id": 3},
+        ("1", "Why?", "So.", "Hm.", "first"),
+    ),
+]
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "parquet"])
+@pytest.mark.parametrize(("record", "expected"), PUBLIC)
+def test_public_files_are_read_as_they_are(tmp_path, record, expected, form):
+    path = tmp_path / {"lines": "data.jsonl", "list": "data.json", "parquet": "data.parquet"}[form]
+    if form == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist([record]), path)
+    else:
+        path.write_text(json.dumps(record if form == "lines" else [record], indent=None if form == "lines" else 1))
+    (pair,) = read_labelled(path)
+    found = pair.id, pair.first.messages[-1]["content"], pair.first.reply, pair.second.reply, pair.label
+    assert found == expected
 
 
 def test_a_file_that_is_not_there(tmp_path):

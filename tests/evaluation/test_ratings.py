@@ -1,6 +1,7 @@
 """Ratings: against published scores, against a likelihood maximised otherwise, and by simulation."""
 
 import csv
+import gzip
 import json
 import math
 from pathlib import Path
@@ -19,8 +20,7 @@ from duologue.evaluation.ratings import (
     standard_errors,
 )
 
-ORACLE = Path(__file__).parents[3] / "shared" / "oracle"
-published = pytest.mark.skipif(not ORACLE.exists(), reason="the published data are not part of the project")
+PUBLISHED = Path(__file__).parents[1] / "data"
 POINTS = {"left": 1, "right": 0, "model_a": 1, "model_b": 0, "tie": 0.5}
 
 
@@ -122,18 +122,17 @@ def test_elo_by_hand():
 
 
 def votes():
-    with (ORACLE / "llmfao.csv").open() as file:
+    with gzip.open(PUBLISHED / "llmfao.csv.gz", "rt", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     points = [POINTS[row["winner"]] for row in rows]
     return Battles.of([r["left"] for r in rows], [r["right"] for r in rows], points, [r["prompt"] for r in rows])
 
 
 def golden(algorithm):
-    with (ORACLE / "llmfao-golden.csv").open() as file:
+    with gzip.open(PUBLISHED / "llmfao-golden.csv.gz", "rt", encoding="utf-8") as file:
         return {row["item"]: float(row["score"]) for row in csv.DictReader(file) if row["algorithm"] == algorithm}
 
 
-@published
 def test_the_published_scores_of_llmfao():
     """8,931 votes with ties; evalica scales its Bradley-Terry scores to a sum of 1."""
     battles = votes()
@@ -144,10 +143,10 @@ def test_the_published_scores_of_llmfao():
     assert elo(battles) == pytest.approx([expected[name] for name in battles.names], abs=1e-6)
 
 
-@published
 def test_on_the_arena_hard_battles_independence_would_be_a_mistake():
     """2,136 battles on 500 questions: intervals that take battles for independent are about half as wide."""
-    rows = [json.loads(line) for line in (ORACLE / "arena_hard_battles_pr44.jsonl").read_text().splitlines()]
+    with gzip.open(PUBLISHED / "arena_hard_battles.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
     names = [r["model_a"] for r in rows], [r["model_b"] for r in rows]
     points = [POINTS[r["winner"]] for r in rows]
     clustered = Battles.of(*names, points, [r["question_id"] for r in rows])

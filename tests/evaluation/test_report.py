@@ -10,6 +10,7 @@ import pytest
 from duologue.evaluation.evaluate import train_and_evaluate
 from duologue.evaluation.report import embedded, number, percent, run, write_report
 from duologue.inference.errors import ConfigError
+from duologue.inference.records import write_lines
 
 NASTY = "</script><img src=x onerror=alert(1)> & \u2028 <b>|"
 
@@ -48,6 +49,51 @@ class Page(HTMLParser):
         self.texts[self.within] = self.texts.get(self.within, "") + data
 
 
+def data_of(folder):
+    return json.loads(re.search(r'id="data">(.*?)</script>', (folder / "report.html").read_text("utf-8"))[1])
+
+
+def test_a_text_of_many_matches_is_in_the_page_once(folder):
+    path = folder / "matches.jsonl"
+    matches = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    question, reply = "What, says the question, is this?\u2028", "A baseline's only answer."
+    made = [
+        {**match, "messages": [{"role": "user", "content": question}], "baseline_reply": reply, "reply": f"Reply {i}."}
+        for i, match in enumerate(matches)
+    ]
+    write_lines(path, made)
+    write_report(folder)
+    found = data_of(folder)
+    assert len(found["texts"]) == len(set(found["texts"]))
+    shown = [
+        (found["texts"][match["m"][0][1]], found["texts"][match["x"]], found["texts"][match["y"]])
+        for match in found["matches"]
+    ]
+    assert shown == [(question, f"Reply {i}.", reply) for i in range(len(matches))]
+
+
+def test_the_headline_in_markdown_is_no_markup(folder):
+    path = folder / "matches.jsonl"
+    name = "<img src=x> *bold* [link](http://x) `code` \x1b[31m"
+    write_lines(path, [{**json.loads(line), "contestant": name} for line in path.read_text("utf-8").splitlines()])
+    write_report(folder)
+    text = (folder / "report.md").read_text("utf-8")
+    assert "<img" not in text
+    assert "\x1b" not in text
+    assert "[link](" not in text
+    assert r"\*bold\* \[link\](http://x) \`code\`" in text.splitlines()[0]
+
+
+def test_any_contestant_is_compared_with_the_others(folder, capsys):
+    others = {row["contestant"] for row in json.loads((folder / "summary.json").read_text())["results"]} - {"random"}
+    run([str(folder), "beside=random"])
+    compared = json.loads((folder / "report.json").read_text())["comparisons"]
+    assert {one["policy"] for one in compared} == {"random"}
+    assert {one["other"] for one in compared} == others
+    with pytest.raises(ConfigError, match="no contestant `rondom`: did you mean `random`"):
+        run([str(folder), "beside=rondom"])
+
+
 def test_a_run_ends_with_its_report(finished, capsys):
     page = Page((finished / "report.html").read_text())
     summary = json.loads((finished / "summary.json").read_text())
@@ -55,10 +101,9 @@ def test_a_run_ends_with_its_report(finished, capsys):
         assert row["contestant"] in page.texts["td"]
         assert f"{row['win_rate']:.1%}" in page.texts["td"]
     assert "The trained policy" in page.texts["h1"]
-    assert "requests paid" in page.texts["p"]
-    assert len(json.loads(re.search(r'id="data">(.*?)</script>', (finished / "report.html").read_text())[1])) == len(
-        (finished / "matches.jsonl").read_text().splitlines()
-    )
+    assert "requests made" in page.texts["p"]
+    shown = data_of(finished)
+    assert len(shown["matches"]) == len((finished / "matches.jsonl").read_text().splitlines())
     assert "| trained policy |" in (finished / "report.md").read_text()
 
 
@@ -147,6 +192,63 @@ def test_a_folder_without_an_evaluation_is_refused(folder, break_it, said):
     break_it(folder)
     with pytest.raises(ConfigError, match=said):
         write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"contestant": 7},
+        {"messages": "x"},
+        {"messages": ["x"]},
+        {"orders": [2.0]},
+        {"orders": ["win"]},
+        {"orders": None},
+        {"outcome": "won"},
+        {"actions": [1]},
+        {"scores": "x"},
+        {"reply": ["x"]},
+        {"failure": 1},
+    ],
+)
+def test_a_match_that_somebody_damaged_is_named_with_its_line(folder, changes):
+    lines = (folder / "matches.jsonl").read_text(encoding="utf-8").splitlines()
+    missing = {name: value for name, value in json.loads(lines[1]).items() if name not in changes}
+    for broken in (json.loads(lines[1]) | changes, missing):
+        damaged = [lines[0], json.dumps(broken), *lines[2:]]
+        (folder / "matches.jsonl").write_text("\n".join(damaged), encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"matches.jsonl line 2 is no match: "):
+            write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"requests": []}, {"requests": {}}, {"tokens": None}, {"cost_usd": "x"}, {"wall_s": []}, {"judge": 7}]
+    + [{"alarms": value} for value in ("x", [7], [{"name": 1}])],
+)
+def test_a_summary_that_somebody_damaged_is_named(folder, changes):
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (folder / "summary.json").write_text(json.dumps(summary | changes), encoding="utf-8")
+    with pytest.raises(ConfigError, match="summary.json is no summary of a run: "):
+        write_report(folder)
+
+
+def test_a_link_in_the_folder_is_not_written_through(folder, tmp_path):
+    mine = tmp_path / "mine"
+    for name in ("report.html", "report.md", "report.json", "report.svg"):
+        mine.write_text("kept")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(mine)
+        write_report(folder)
+        assert mine.read_text() == "kept"
+        assert not (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\n1\n", b"a,b\n1\n", b"a\n1,2,3\n", b'"', b"a\n" + b"1" * 200_000 + b"\n", b"a\nx\n"]
+)
+def test_damaged_curves_leave_the_results(folder, content):
+    (folder / "progress.csv").write_bytes(content)
+    assert write_report(folder).exists()
 
 
 def test_the_command_takes_one_folder():

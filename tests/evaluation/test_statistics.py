@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from duologue.evaluation import clustered_standard_error, wilson, win_rate
 from duologue.evaluation.statistics import cluster_bootstrap, worst_case
 
-ORACLE = Path(__file__).parents[2].parent / "shared" / "oracle"
-"""Public judge verdicts with their published figures; not part of the project."""
+PUBLISHED = os.environ.get("DUOLOGUE_PUBLISHED_DATA", "")
+"""Folder with AlpacaEval's annotations, whose licence keeps them out of the project: see tests/data/README.md."""
 
 MATCHES = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), st.integers(0, 9)), min_size=1, max_size=60)
 """(score, prompt) pairs; a mean over two orders is a multiple of a quarter."""
@@ -113,10 +114,18 @@ def test_winning_and_losing_are_mirror_images(matches):
 
 
 def test_independent_wins_and_losses_get_the_plain_wilson_interval_up_to_the_sample_correction():
-    """Without ties and repeats SE² = p(1-p)/(n-1), so the effective size is n - 1."""
+    """Without ties and repeats SE² = p(1-p)/(n-1), so the effective size is n - 1; the quantile is Student's."""
     result = win_rate([1] * 30 + [0] * 10, range(40))
     assert (result.rate, result.n, result.clusters) == (0.75, 40, 40)
-    assert (result.low, result.high) == pytest.approx(wilson(0.75, 39))
+    assert (result.low, result.high) == pytest.approx(wilson(0.75, 39, quantile=2.0226909))
+
+
+@pytest.mark.parametrize("prompts", [5, 10, 25])
+def test_intervals_of_few_prompts_hold_the_truth_as_often_as_they_say(prompts):
+    """Probabilities of a judge, of mean 0.5714; the bound is three standard errors of 1,500 draws below 0.95."""
+    rng = np.random.default_rng(0)
+    found = [win_rate(rng.beta(2, 1.5, prompts), range(prompts)) for _ in range(1500)]
+    assert np.mean([one.low <= 2 / 3.5 <= one.high for one in found]) > 0.93
 
 
 def test_ties_narrow_the_interval():
@@ -156,12 +165,12 @@ def test_a_prompt_for_every_score_is_asked_for():
 
 def test_published_win_rates_and_standard_errors_of_alpaca_eval_come_out():
     """28 models, 805 judge preferences each (1: the baseline is better, 2: the model is); 27 are on the leaderboard."""
-    if not ORACLE.is_dir():
-        pytest.skip("AlpacaEval's verdicts are not on this machine")
-    with (ORACLE / "alpaca_leaderboard.csv").open() as file:
+    if not PUBLISHED:
+        pytest.skip("DUOLOGUE_PUBLISHED_DATA is not set: see tests/data/README.md")
+    with (Path(PUBLISHED) / "alpaca_leaderboard.csv").open(encoding="utf-8") as file:
         published = {row[""]: (float(row["win_rate"]), float(row["standard_error"])) for row in csv.DictReader(file)}
     compared = 0
-    with np.load(ORACLE / "alpaca_eval2.npz") as data:
+    with np.load(Path(PUBLISHED) / "alpaca_eval2.npz") as data:
         models, preference = data["models"].tolist(), data["preference"]
     for model, row in zip(models, preference, strict=True):
         if model in published:

@@ -75,14 +75,15 @@ def test_a_directive_with_brackets_is_shown_as_it_is(shown):
 def test_the_headline_claims_a_difference_only_if_the_interval_leaves_out_one_half(low, high, verdict):
     text = headline([row("trained policy", 0.6, low, high, 40)])
     assert text == (
-        f"The trained policy is {verdict} plain model: it wins 60.0% ({low:.1%} to {high:.1%}) of 40 held-out matches."
+        f"The trained policy is {verdict} plain model: win rate 60.0% ({low:.1%} to {high:.1%}) over 40 held-out matches, "
+        "0 won, 0 tied and 0 lost."
     )
 
 
 def test_the_headline_compares_with_the_best_constant_action_that_was_decided():
     constants = [row("always candidate 0", 0.4), row("always candidate 1", 0.55), row("always candidate 2")]
     text = headline([row("random", 0.9), row("trained policy", 0.6, 0.4, 0.7, 40), *constants])
-    assert text.endswith("of 40 held-out matches; the best constant action wins 55.0%.")
+    assert text.endswith("over 40 held-out matches, 0 won, 0 tied and 0 lost; the best constant action has 55.0%.")
 
 
 @pytest.mark.parametrize(
@@ -93,5 +94,31 @@ def test_there_is_no_headline_without_a_decided_match(rows):
 
 
 def test_without_a_trained_policy_the_best_has_the_headline():
-    rows = [row("a", 0.4, 0.3, 0.5, 8), row("b", 0.7, 0.6, 0.8, 8)]
-    assert headline(rows) == "b is better than plain model: it wins 70.0% (60.0% to 80.0%) of 8 held-out matches."
+    rows = [row("a", 0.4, 0.3, 0.5, 8), row("b", 0.7, 0.6, 0.8, 8, wins=2, ties=6)]
+    said = "b is better than plain model: win rate 70.0% (60.0% to 80.0%) over 8 matches, 2 won, 6 tied and 0 lost."
+    assert headline(rows) == said
+
+
+LONG = [f"meta-llama/Llama-3.1-{size}-Instruct-Turbo-{kind}" for size in ("8B", "70B") for kind in ("FP8", "BF16")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        LONG,
+        ["my-company/" + "x" * 60 + f"/{i}/" + "y" * 60 for i in range(12)],
+        ["a" * 40, "a" * 41],
+        ["short", "a name\nof\tseveral lines that goes on for longer than there is room"],
+    ],
+)
+@pytest.mark.parametrize("width", [80, 100])
+def test_names_that_are_too_long_are_told_apart(shown, names, width):
+    rows = [row(name, 0.5, 0.4, 0.6, 999, wins=333, ties=333, losses=333) for name in names]
+    _, cells = shown(rows, width=width)
+    assert len(cells) == len(names)
+    assert len({line[0] for line in cells}) == len(names)
+
+
+def test_names_that_fit_are_shown_whole(shown):
+    rows = [row(name, 0.5, 0.4, 0.6, 9) for name in LONG]
+    assert [line[0] for line in shown(rows, width=140)[1]] == LONG

@@ -88,7 +88,7 @@ SCENARIOS = {
     "error in a 200": [http(200, b'{"error":{"message":"quota"}}')],
     "429 in milliseconds": [http(429, b"{}", SHORT), http()],
     "429 in seconds": [http(429, b"{}", "Retry-After: 1"), http()],
-    "429 by date": [lambda writer: by_date(writer), http()],
+    "429 by date": [lambda writer: by_date(writer), http()],  # noqa: PLW0108  (it is defined below)
     "429 for too long": [http(429, b"{}", "Retry-After: 3600")],
     "429 for ever": [http(429, b'{"error":{"message":"slow down"}}', SHORT)],
     "429 not to be retried": [http(429, b"{}", SHORT, "x-should-retry: false")],

@@ -60,3 +60,17 @@ def test_another_command_and_another_folder_are_named(folder, tmp_path):
     (folder / "summary.json").write_text("{")
     with pytest.raises(ConfigError, match="is no run folder"):
         resumed("train", folder, [])
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json"])
+@pytest.mark.parametrize("content", [b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b"{"])
+def test_a_folder_that_was_damaged_is_one_line(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ConfigError, match="is no run folder"):
+        resumed("train", folder, [])
+
+
+def test_a_setting_below_what_is_no_part_is_refused(folder):
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"inference": 7}))
+    with pytest.raises(ConfigError, match="`inference` is 7"):
+        resumed("train", folder, ["inference.budget.usd=1"])

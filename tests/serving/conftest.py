@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,3 +168,35 @@ def _endpoint(bundle: Any) -> Any:
     from duologue.inference import Endpoint
 
     return Endpoint.from_settings(bundle.settings["assistant"], "upstream")
+
+
+@pytest.fixture
+def started(bundled, tmp_path):
+    """`duologue serve` as a process: its address once it is ready."""
+    children = []
+
+    def start(*overrides, keys=""):
+        command = [
+            sys.executable,
+            "-m",
+            "duologue",
+            "serve",
+            f"policy={bundled('strategy').folder}",
+            "trusted=true",
+            "port=0",
+            *overrides,
+        ]
+        environment = {**os.environ, "DUOLOGUE_KEYS": keys, "PYTHONUNBUFFERED": "1"}
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
+        )
+        children.append(child)
+        line = child.stdout.readline()
+        found = re.search(r"http://\S+/v1", line)
+        assert found, line + child.stderr.read()
+        return child, found[0]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()

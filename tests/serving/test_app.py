@@ -28,7 +28,8 @@ def sdk(running, **options):
 
 
 def wait_for(condition):
-    for _ in range(500):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if condition():
             return True
         time.sleep(0.01)

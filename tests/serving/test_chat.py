@@ -67,3 +67,15 @@ def test_probabilities_agree_with_the_action(bundled, client):
         (shares,) = bundle.policy.policy.probabilities(observation)
         assert shares.sum() == pytest.approx(1, abs=1e-5)
         assert int(shares.argmax()) == int(bundle.policy.policy.act(observation))
+
+
+STEERING = "\x1b]0;owned\x07 \x1b[2J\x9b31m \u202egnp.exe"
+
+
+@pytest.mark.parametrize("interface", ["strategy", {"name": "select", "n": 2}], ids=["strategy", "select"])
+def test_replies_and_errors_cannot_steer_the_terminal(talk, server, interface):
+    server.answer = lambda body: (400, {"error": {"message": f"bad {STEERING}"}}) if "Bad." in str(body) else STEERING
+    out = talk(interface, "Hello.\nBad.\n", compare=True)
+    assert not set("\x1b\x07\x9b\u202e") & set(out)
+    assert out.count(r"\x1b]0;owned") >= 2
+    assert "Say it again" in out

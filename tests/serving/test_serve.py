@@ -1,13 +1,11 @@
 """The command: what it serves, what it refuses, how it ends; and that the container's settings are settings."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2 as httpx
@@ -23,42 +21,35 @@ from duologue.tests.serving.test_app import ASKED
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def started(bundled, tmp_path):
-    """`duologue serve` as a process: its address once it is ready."""
-    children = []
+def test_when_it_says_so_it_accepts_connections(started):
+    _, url = started()
+    assert httpx.get(url.replace("/v1", "/readyz"), timeout=30).json() == {"status": "ready"}
 
-    def start(*overrides, keys=""):
-        command = [
-            sys.executable,
-            "-m",
-            "duologue",
-            "serve",
-            f"policy={bundled('strategy').folder}",
-            "trusted=true",
-            "port=0",
-            *overrides,
-        ]
-        environment = {**os.environ, "DUOLOGUE_KEYS": keys, "PYTHONUNBUFFERED": "1"}
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
-        )
-        children.append(child)
-        line = child.stdout.readline()
-        found = re.search(r"http://\S+/v1", line)
-        assert found, line + child.stderr.read()
-        for _ in range(600):
-            try:
-                httpx.get(found[0].replace("/v1", "/readyz"))
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        return child, found[0]
 
-    yield start
-    for child in children:
-        child.kill()
-        child.communicate()
+def test_it_logs_what_the_page_promises(started, server):
+    child, url = started("shadow=1", "judge=length")
+    assert httpx.post(f"{url}/chat/completions", json=ASKED, timeout=30).status_code == 200
+    lines = iter(child.stderr.readline, "")
+    assert re.search(r"^\d{4}-.* INFO my-model wins [01]\.\d{3} .* of 1 comparisons$", next(lines).strip())
+
+
+def test_a_second_signal_ends_it_at_once(started, server):
+    server.delay_s = lambda body: 60.0
+    child, url = started("drain_s=60")
+
+    def ask():
+        with suppress(httpx.HTTPError):
+            httpx.post(f"{url}/chat/completions", json=ASKED, timeout=50)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not server.requests:
+        time.sleep(0.02)
+    for _ in range(2):
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    assert child.wait(25) is not None
+    asking.join(30)
 
 
 def test_requests_under_way_are_answered_after_sigterm(started, server, tmp_path):
@@ -104,6 +95,8 @@ def test_keys_several_aliases_and_a_curl_line_that_works(started, bundled):
         ({"upstream": {"base_url": "https://host/v1", "api_key_env": "NO_SUCH_KEY"}}, "`NO_SUCH_KEY` is not set"),
         ({"shadow": 0.1}, "`shadow` needs a judge"),
         ({"canary": 2.0}, "`canary` must be a share"),
+        ({"cors": ["*"]}, "without a key"),
+        ({"limits": {"client_timeout_s": 0}}, "`client_timeout_s` must be a number above 0"),
         ({"limits": {"max_bdy_bytes": 1}}, "did you mean `max_body_bytes`"),
     ],
 )

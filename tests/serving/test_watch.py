@@ -1,5 +1,8 @@
 """Shadow, canary and feedback: what is compared, what is counted, what is kept."""
 
+import json
+import resource
+
 import httpx2 as httpx
 import numpy as np
 import pytest
@@ -87,7 +90,39 @@ def test_a_share_is_the_same_everywhere_and_about_as_large_as_it_says():
     shares = np.array([share_of(one, "canary") for one in messages])
     assert abs((shares < 0.05).mean() - 0.05) < 0.011  # three standard errors
     assert shares.tolist() == [share_of(one, "canary") for one in messages]
-    assert ((shares < 0.5) == (np.array([share_of(one, "shadow") for one in messages]) < 0.5)).mean() < 0.55
+    agreeing = ((shares < 0.5) == (np.array([share_of(one, "shadow") for one in messages]) < 0.5)).mean()
+    assert abs(agreeing - 0.5) < 0.05  # the two shares know nothing of each other
+
+
+def test_a_dialogue_stays_on_its_side():
+    for number in range(100):
+        dialogue = [
+            {"role": "system", "content": f"It is {number} o'clock."},
+            {"role": "user", "content": f"{number}?"},
+        ]
+        first = share_of(dialogue, "canary")
+        for turn in range(5):
+            dialogue += [{"role": "assistant", "content": f"{turn}."}, {"role": "user", "content": f"And {turn}?"}]
+            dialogue[0] = {"role": "system", "content": f"It is later: {turn}."}
+            assert share_of(dialogue, "canary") == first
+    hello = [{"role": "user", "content": "Hello"}]
+    by_session = {share_of(hello, "canary", f"session {number}") for number in range(100)}
+    assert len(by_session) == 100
+    assert share_of(hello, "canary", "session 1") == share_of([*hello, *hello], "canary", "session 1")
+
+
+def test_dialogues_with_ids_of_their_own_are_split_by_them(serving):
+    running = serving("strategy")
+    running.service.canary = 0.5
+    sides = {
+        number: {
+            "x-duologue-canary" in post(running, headers={"x-session-id": f"session {number}"}).headers
+            for _ in range(2)
+        }
+        for number in range(12)
+    }
+    assert all(len(side) == 1 for side in sides.values())
+    assert len(set.union(*sides.values())) == 2
 
 
 def test_a_canary_is_answered_by_the_frozen_model(serving, server):
@@ -139,6 +174,39 @@ def test_feedback_is_kept_for_judges_and_for_training(rated, tmp_path):
         (("Capital 1?",), "It is Paris."),
         (("Capital 0.25?",), None),
     ]
+
+
+def test_feedback_on_a_full_disk_leaves_no_half_lines(started, tmp_path):
+    path = tmp_path / "feedback.jsonl"
+    child, url = started(f"feedback={path}")
+    rated = {"messages": ASKED["messages"], "reply": "x" * 300, "score": 1}
+    headers = {"Content-Type": "application/json"}
+
+    def rate():
+        return httpx.post(f"{url}/feedback", content=json.dumps(rated), headers=headers, timeout=30)
+
+    assert rate().status_code == 200
+    whole = path.read_bytes()
+    limits = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (len(whole) + 50, limits[1]))
+    refused = rate()
+    assert (refused.status_code, refused.json()["error"]["type"]) == (507, "api_error")
+    assert "could not be kept" in refused.json()["error"]["message"]
+    assert path.read_bytes() == whole
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, limits)
+    assert rate().status_code == 200
+    assert path.read_bytes() == whole * 2
+
+
+def test_feedback_goes_on_after_half_a_line(rated):
+    running, path = rated
+    path.parent.mkdir()
+    path.write_bytes(b'{"messages": [{"role"')  # as a killed process leaves it
+    body = {"messages": ASKED["messages"], "reply": "x", "score": 1}
+    assert httpx.post(f"{running.url}/feedback", json=body).status_code == 200
+    half, line = path.read_bytes().splitlines()
+    assert half == b'{"messages": [{"role"'
+    assert json.loads(line)["reply"] == "x"
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,11 @@ def test_bargains_about_one_listing_are_in_one_split_and_played_once(tmp_path):
         ({**LISTING, "price": 0}, "a `price` above 0"),
         ({"kbs": []}, "`kbs` must hold a side"),
         (bargain(120), "nothing can be won"),
+        ({"scenario": None}, "`scenario` must be an object, not None"),
+        ({"scenario": {"kbs": ["x"]}}, "a side in `kbs` must be an object with `personal`"),
+        ({"kbs": [{"personal": None}]}, "a side in `kbs` must be an object with `personal`"),
+        ({**LISTING, "description": 3}, "`description` must be a text or a list of texts, not 3"),
+        ({**LISTING, "price": {"a": 1}}, "`price` must be a number"),
     ],
 )
 def test_a_bad_bargain_is_named_by_its_number(tmp_path, record, said):
@@ -210,6 +215,23 @@ def test_a_bad_bargain_is_named_by_its_number(tmp_path, record, said):
         read("craigslist", path)
     assert str(caught.value).startswith(f"{path} record 2: ")
     assert said in str(caught.value)
+
+
+def test_bad_bargains_of_any_shape_are_left_out_where_that_is_wanted(tmp_path):
+    path = tmp_path / "data.json"
+    bad = [
+        {"scenario": 3},
+        {"kbs": [None]},
+        {"kbs": {}},
+        {"kbs": [{"personal": []}]},
+        {**LISTING, "description": {}},
+        {},
+        3,
+    ]
+    path.write_text(json.dumps([LISTING, *bad]))
+    found, left_out, _ = import_scenarios("craigslist", [path], DataOptions(skip=True))
+    assert len(found) == 1
+    assert left_out == {"cannot be used": len(bad)}
 
 
 def test_columns_are_found_by_usual_names_or_by_yours(tmp_path):

@@ -47,3 +47,5 @@ def test_settings_build_the_same_interface():
 def test_a_wording_without_a_place_for_the_move_is_refused():
     with pytest.raises(ConfigError, match="must hold {move}"):
         make_interface({"name": "propose_select", "direct": "Go."})
+    with pytest.raises(ConfigError, match="`direct` may only hold {move}: 'moves'"):
+        make_interface({"name": "propose_select", "direct": "{move} {moves}"})
