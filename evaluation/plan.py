@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from ..agents.rollouts import most_training_turns
 from ..envs.task import Task
 from ..inference.client import InferenceClient
 from ..inference.endpoint import endpoints_from_settings
@@ -70,6 +69,8 @@ def make_plan(
     Raises:
         ConfigError: If a value is refused.
     """
+    from ..agents.rollouts import most_training_turns
+
     endpoints = endpoints_from_settings(config["inference"])
     planner = Planner(task, endpoints, lengths(client.cassette.path, endpoints["assistant"].identity))
     agent = config["agent"]
