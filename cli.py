@@ -6,14 +6,31 @@ Exit status: 0 done; 1 a fault of ours; 2 a mistake that the message explains; 3
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from .commands import COMMANDS, WITHOUT_CONFIGURATION, usage
+
+_OF_THE_PLACE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+"""Errors of a folder or a disk that cannot be written to, which are the user's to mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -110,15 +127,22 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
     except DuologueError as error:
         status = 128 + error.signal if isinstance(error, Interrupted) else 3 if isinstance(error, RunStopped) else 2
         _fail(f"{error}. Go on with `{error.resume}`" if error.resume else str(error), status)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(128 + getattr(error, "signal", signal.SIGINT))  # at once: a user's thread may never end
     except Exception as error:
-        from .wording import is_worded, with_file, worded
+        from .wording import is_worded, not_utf8, with_file, worded
 
-        if not is_worded(error):
-            raise
-        _fail(with_file(worded(error), arguments))
+        if is_worded(error):
+            _fail(with_file(worded(error), arguments))
+        if isinstance(error, OSError) and error.errno in _OF_THE_PLACE:
+            _fail(f"{error.filename or 'a file'}: {error.strerror}. Give another folder, or make this one writable")
+        if isinstance(error, UnicodeDecodeError) and (path := not_utf8(arguments)) is not None:
+            _fail(f"{path}: this is not UTF-8: save it in that encoding")
+        raise
 
 
 def _fail(message: str, status: int = 2) -> None:

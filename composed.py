@@ -146,7 +146,7 @@ def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> A
 
 
 def _check_parts(name: str, config: Mapping[str, Any]) -> None:
-    """Refuses a part that nobody would read because its name is misspelt: Hydra takes any from a file.
+    """Refuses a part that nobody would read: Hydra takes any from a file.
 
     Raises:
         ConfigError: If there is one.
@@ -156,6 +156,11 @@ def _check_parts(name: str, config: Mapping[str, Any]) -> None:
     from .inference.errors import ConfigError
     from .wording import misspelt_part
 
+    if config.get("experiment"):
+        raise ConfigError(
+            "the file that `experiment` names sets nothing, because its first line is not `# @package _global_`: put that line "
+            "at its very beginning"
+        )
     known: list[str] = []
     for file in (f"{name}.yaml", "base.yaml"):
         content = yaml.safe_load((_CONF / file).read_text(encoding="utf-8"))
@@ -212,8 +217,9 @@ def _check_key(name: str, values: Mapping[str, Any]) -> None:
 
 
 def shown(folder: Path) -> Path:
-    """The folder relative to where we are, if it lies below."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    """The folder relative to where we are, if it lies below; where we are itself keeps its name."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -108,11 +108,8 @@ class Processes(Launcher):
     @staticmethod
     def _returned(job: _Job) -> JobReturn:
         value = None  # as a search takes a failure: of NaN it would make an error
-        if JobRecord.read(job.folder).error is None:
-            try:
-                value = objective(json.loads((job.folder / SUMMARY).read_text(encoding="utf-8")))
-            except FileNotFoundError:  # of a command that leaves nothing
-                value = None
+        if (job.folder / SUMMARY).exists() and JobRecord.read(job.folder).error is None:
+            value = objective(json.loads((job.folder / SUMMARY).read_text(encoding="utf-8")))
         return JobReturn(overrides=list(job.planned.overrides), status=JobStatus.COMPLETED, _return_value=value)
 
 
@@ -205,15 +202,16 @@ class _Running:
         threading.Thread(target=wait, daemon=True).start()
 
     def _note(self, job: _Job, status: int) -> None:
-        record = JobRecord.read(job.folder)
-        if status and record.error is None:
-            reason = f"ended with status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
-            JobRecord(record.number, record.overrides, reason).write(job.folder)
-            if not self._signals:
-                say_failed(record.number, job.folder, reason)
-        if [path.name for path in job.folder.iterdir()] == [RECORD] and not status and record.error is None:
-            (job.folder / RECORD).unlink()  # of a command that leaves nothing
-            job.folder.rmdir()
+        """Records why a job ended that could not do so itself."""
+        if not status:
+            return
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if (job.folder / RECORD).exists() and JobRecord.read(job.folder).error is not None:
+            return
+        reason = f"ended with status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
+        JobRecord(job.planned.number, job.planned.overrides, reason).write(job.folder)
+        if not self._signals:
+            say_failed(job.planned.number, job.folder, reason)
 
 
 def _relay(source: IO[bytes], target: IO[str], mark: str) -> None:

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 
 from .inference.errors import ConfigError, DuologueError, Interrupted, RunStopped
 from .job_processes import MULTIRUN, say_failed
-from .plugins.job import JobRecord, job_folders, planned_jobs, write_planned
+from .plugins.job import RECORD, JobRecord, job_folders, planned_jobs, write_planned
 from .plugins.places import SUMMARY
 from .plugins.run_folder import FolderLock, point_latest
 
@@ -146,6 +146,9 @@ def recorded(folder: Path, number: int, overrides: Sequence[str]) -> Iterator[No
         if not isinstance(error, Exception):
             raise
         say_failed(number, folder, reason)
+    else:
+        if [path.name for path in folder.iterdir()] == [RECORD]:  # of a command that leaves nothing
+            (folder / RECORD).unlink()
 
 
 def reason_of(error: BaseException) -> str:

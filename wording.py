@@ -139,11 +139,7 @@ def with_file(message: str, arguments: Sequence[str]) -> str:
     found = re.search(r"`([\w.@/-]+?)(?:=[^`]*)?`", message)
     option = re.match(r"the group `[^`]+` has no `([^`]+)`", message)
     if option is not None and not any(argument.endswith(f"={option[1]}") for argument in arguments):
-        holding = [
-            path
-            for path in _files(arguments)
-            if re.search(rf"\b{re.escape(option[1])}\b", path.read_text(encoding="utf-8"))
-        ]
+        holding = [path for path in _files(arguments) if re.search(rf"\b{re.escape(option[1])}\b", _text(path))]
         return f"{holding[0]}: {message}" if holding else message
     if found is None or any(argument.lstrip("+~").startswith(f"{found[1]}=") for argument in arguments):
         return message
@@ -163,6 +159,15 @@ def _files(arguments: Sequence[str]) -> Iterator[Path]:
             path = Path(folder, group.partition("@")[0], f"{name}.yaml")
             if path.is_file():
                 yield path
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def not_utf8(arguments: Sequence[str]) -> Path | None:
+    """The first of the user's configuration files that is not UTF-8; None if there is none."""
+    return next((path for path in _files(arguments) if "\ufffd" in _text(path)), None)
 
 
 def _holds(path: Path, names: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -51,7 +52,7 @@ class Reporter(BaseCallback):
         super().__init__()
         self._run, self._line, self._validation = run, line, validation
         self._told = 0 if validation is None else len(validation.results)
-        self._latest: list[float] = []
+        self._returns: deque[float] = deque(maxlen=100)
         self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
         self._alarms = AlarmWatch(reward, notes.get("alarms", []))
         self._logged: Mapping[str, float] = notes.get("logged", {})
@@ -104,9 +105,9 @@ class Reporter(BaseCallback):
             self._run.keep()
 
     def _on_step(self) -> bool:
-        self._latest = [*self._latest, *self.locals["rewards"]][-512:]
-        mean = sum(self._latest) / len(self._latest)
-        self._line.update(self.num_timesteps, f"reward {mean:.3f}")
+        self._returns.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+        figure = f"reward {sum(self._returns) / len(self._returns):.3f}" if self._returns else ""
+        self._line.update(self.num_timesteps, figure)
         return True
 
     def _on_rollout_end(self) -> None:

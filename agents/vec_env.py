@@ -57,11 +57,20 @@ class DialogueVecEnv(VecEnv):
         super().__init__(num_envs, self._core.single_observation_space, self._core.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        """Starts an episode in every copy; only the first of the seeds given to `seed` counts."""
+        """Starts an episode in every copy; only the first of the seeds given to `seed` counts.
+
+        Of the options given to `set_options` the key ``scenario`` is known: the id of the scenario that a copy plays.
+
+        Raises:
+            ConfigError: If there is another key, or no such scenario.
+        """
         if self.deferred:
             space = self._core.observation_space
             return {name: np.zeros(box.shape, box.dtype) for name, box in space.items()}  # type: ignore[attr-defined]
-        observation, _ = self._core.reset(seed=self._seeds[0])
+        if unknown := {key for options in self._options for key in options} - {"scenario"}:
+            raise ConfigError(f"`{min(unknown)}` is no option of a reset: known: `scenario`")
+        named = [options.get("scenario") for options in self._options]
+        observation, _ = self._core.reset(seed=self._seeds[0], options={"scenario": named})
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0

@@ -14,6 +14,7 @@ from .dialogue import Dialogue
 from .episodes import Episode
 from .observation import Observation
 from .policies import action_mask
+from .scenarios import Scenario
 from .task import Task
 
 
@@ -119,7 +120,7 @@ class DialogueEnv(gym.Env[Observation, Any]):
             self._seed, self._number = int(self.np_random.integers(2**31)) if seed is None else seed, 0
         episode = self.task.curriculum.episode(self._seed, self._number)
         if options and "scenario" in options:
-            episode = Episode(self._number, self._by_id(options["scenario"]))
+            episode = Episode(self._number, scenario_by_id(self.task, options["scenario"]))
         self._number += 1
         return self.task.client.run(self._dialogue.reset(episode))
 
@@ -152,12 +153,18 @@ class DialogueEnv(gym.Env[Observation, Any]):
             return None
         return "\n".join(f"{m['role']}: {m['content']}" for m in self._dialogue.state.messages)
 
-    def _by_id(self, name: str) -> Any:
-        scenarios = {scenario.id: scenario for scenario in self.task.scenarios}
-        if name not in scenarios:
-            known = difflib.get_close_matches(name, scenarios, n=1) or list(scenarios)[:50]
-            raise ConfigError(f"there is no scenario `{name}` in this split: {near_miss(name, known)}")
-        return scenarios[name]
+
+def scenario_by_id(task: Task, name: str) -> Scenario:
+    """The scenario that ``options["scenario"]`` of a `reset` names.
+
+    Raises:
+        ConfigError: If the task has none of this id.
+    """
+    scenarios = {scenario.id: scenario for scenario in task.scenarios}
+    if name not in scenarios:
+        known = difflib.get_close_matches(str(name), scenarios, n=1) or list(scenarios)[:50]
+        raise ConfigError(f"there is no scenario `{name}` in this split: {near_miss(str(name), known)}")
+    return scenarios[name]
 
 
 def task_from(task: Task | None, parts: dict[str, Any]) -> Task:

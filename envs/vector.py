@@ -7,8 +7,9 @@ train` uses. This one is for every other library that takes a Gymnasium vector e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -19,10 +20,11 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 
 from ..inference.errors import ArgumentError, ConfigError
 from .dialogue import Dialogue
-from .env import task_from
+from .env import scenario_by_id, task_from
 from .episodes import Episode
 from .observation import Observation
 from .policies import action_mask
+from .scenarios import Scenario
 from .task import Task
 from .transition import EpisodeFailed, Transition
 
@@ -90,13 +92,15 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Args:
             seed: One seed for all copies, or one for each. The first reset without one takes one by chance.
-            options: ``reset_mask``: boolean array (num_envs,), at least one true.
+            options: ``reset_mask``: boolean array (num_envs,), at least one true. ``scenario``: the id of the scenario that
+                the copies play, or one id, or None, for each copy.
 
         Returns:
             Batched observation and info.
 
         Raises:
-            ConfigError: If the mask or the seeds do not fit the number of copies.
+            ConfigError: If the mask, the seeds or the scenarios do not fit the number of copies, or there is no such
+                scenario.
             EpisodeFailed: If an episode failed before its first turn in all `RESET_ATTEMPTS`.
         """
         mask = None if options is None else options.get("reset_mask")
@@ -105,10 +109,15 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             raise ConfigError(f"`reset_mask` must be a boolean array of shape ({self.num_envs},) with a true entry")
         if not self._seeds:
             self._seed_all(int(self.np_random.integers(2**31)))
+        named = None if options is None else options.get("scenario")
+        names = [named] * self.num_envs if named is None or isinstance(named, str) else list(named)
+        if len(names) != self.num_envs:
+            raise ConfigError(f"`scenario` names {len(names)} scenarios for {self.num_envs} environments")
+        scenarios = {i: scenario_by_id(self.task, name) for i, name in enumerate(names) if name is not None}
         if seed is not None:
             self._seed_all(seed)
         infos: dict[str, Any] = {}
-        started = self.task.client.run(self.begin(list(np.flatnonzero(chosen))))
+        started = self.task.client.run(self.begin(list(np.flatnonzero(chosen)), scenarios))
         for i, (observation, info) in started.items():
             self.observations[i] = observation
             infos = self._add_info(infos, info, i)
@@ -195,12 +204,16 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if self.task.reward is not None:
             self.task.reward.observe(transition.info for transition, _ in outcomes if transition is not None)
 
-    async def begin(self, copies: Sequence[int]) -> dict[int, Started]:
-        """Starts the next episode of each of these copies."""
+    async def begin(
+        self, copies: Sequence[int], scenarios: Mapping[int, Scenario] = MappingProxyType({})
+    ) -> dict[int, Started]:
+        """Starts the next episode of each of these copies; ``scenarios`` by copy replace those that are dealt."""
         episodes = []
         for i in copies:
             seed, first, stride = self._seeds[i]
-            episodes.append(self.task.curriculum.episode(seed, first + self._played[i] * stride))
+            number = first + self._played[i] * stride
+            dealt = self.task.curriculum.episode(seed, number)
+            episodes.append(Episode(number, scenarios[i]) if i in scenarios else dealt)
             self._played[i] += 1
         started = await _all(self._start(i, episode) for i, episode in zip(copies, episodes, strict=True))
         return dict(zip(copies, started, strict=True))

@@ -97,11 +97,15 @@ def bench(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             if agent and agent.get("name"):
                 check_deployable(build_agent({**config, "agent": _as_trained(config, agent)}, task)[0], config)
         with Run("bench", folder, config, client.meter) as run, session(run, client):
-            learnt = {
-                str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
-                for agent in (config["agent"], config.get("rival"))
-                if agent and agent.get("name")
-            }
+            try:
+                learnt = {
+                    str(agent["name"]): [_train(config, agent, seed, folder) for seed in seeds]
+                    for agent in (config["agent"], config.get("rival"))
+                    if agent and agent.get("name")
+                }
+            finally:
+                if any(path.is_dir() for path in folder.iterdir()):  # trainings that were paid for
+                    run.keep()
             standings = _play_all(task, learnt, seeds)
             verdict = gate(standings)
             run.summary |= {"results": [asdict(standing) for standing in standings], "verdict": verdict}

@@ -29,7 +29,6 @@ from .judge_health import known_of_judge
 from .judging import Referee, WhichTurns, make_referee
 from .matches import Tally, check_decided, play_matches
 from .plan import make_plan
-from .ray_matches import ask_ahead, check_ray
 from .report import write_report
 from .table import show_boards
 from .tensorboard import write_scalars
@@ -149,6 +148,8 @@ def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
     """
     settings = construct(Settings, config["evaluation"], "evaluation")
     if _over_ray(config):
+        from .ray_matches import check_ray
+
         check_ray(config, client)
     scenarios = load_scenarios(config["env"]["scenarios"], settings.split, settings.limit)
     endpoints = endpoints_from_settings(config["inference"])
@@ -207,6 +208,8 @@ class Evaluation:
         path = run.folder / MATCHES
         path.unlink(missing_ok=True)  # of an earlier part of the run: the cassette has what it asked
         if _over_ray(self._config):
+            from .ray_matches import ask_ahead
+
             folder = str(self.bundle.folder.resolve())
             ask_ahead(self._config, self.client, folder, self._trusted, len(self.task.scenarios))
         tallies = self.matches(path)

@@ -74,7 +74,7 @@ def _job(
     elif done:
         reason = f"done, but without a {METRICS[metric]}"
     else:
-        reason = str(record.error or summary.get("error") or "running still, or killed")
+        reason = str(summary.get("error") or record.error or "running still, or killed")
     bundle = place / str(summary["bundle"]) if done and "bundle" in summary else None
     settings = tuple((name, told.get(name, "(not set)")) for name in varied)
     return Job(str(place.relative_to(root)), settings, told.get(SEED, ""), value, reason, bundle)
@@ -83,7 +83,7 @@ def _job(
 def _lost(root: Path, places: Sequence[Path], records: Sequence[JobRecord], varied: Sequence[str]) -> list[Job]:
     """Jobs that left nothing: planned and never begun; or, where no plan was kept, numbers missing between others."""
     found = []
-    for sweep in sweep_folders(root):
+    for sweep in sweep_folders(root) or [root]:
         numbers = {record.number for place, record in zip(places, records, strict=True) if sweep in place.parents}
         planned = planned_jobs(sweep)
         for job in planned:

@@ -266,9 +266,9 @@ class InferenceClient:
             del self._shared[os.getpid()]
         if not self._closed:
             self._closed = True
-            self.thread.cancel_all()  # first: a call under way would open its connection again
-            self.thread.run(self._transport.aclose())
-            self.thread.close()
+            if self.thread.cancel_all():  # first: a call under way would open its connection again
+                self.thread.run(self._transport.aclose())
+                self.thread.close()
             self.cassette.close()
             if self.bounds.budget is not None:
                 self.bounds.budget.close()

@@ -21,6 +21,9 @@ except ImportError:  # no uvloop on Windows
 
 T = TypeVar("T")
 
+CLOSING_S = 10.0
+"""Seconds in which what runs on the loop must have ended after it was cancelled."""
+
 PATIENCE_S = 10.0
 """Seconds after which code that blocks the loop is named."""
 
@@ -122,15 +125,25 @@ class LoopThread:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    def cancel_all(self) -> None:
-        """Cancels what is running and waits until it has ended."""
-        self.run(self._cancel_all())
+    def cancel_all(self) -> bool:
+        """Cancels what is running and waits until it has ended.
+
+        Returns:
+            Whether it has; not where foreign code holds the thread for longer than `CLOSING_S`.
+        """
+        try:
+            self.submit(self._cancel_all()).result(CLOSING_S)
+        except TimeoutError:
+            return False
+        return True
 
     def close(self) -> None:
-        """Cancels what is running and ends the thread; closing twice does nothing."""
-        if not self._thread.is_alive():
+        """Cancels what is running and ends the thread; closing twice does nothing.
+
+        A thread that foreign code holds is left behind: it ends with the process.
+        """
+        if not self._thread.is_alive() or not self.cancel_all():
             return
-        self.cancel_all()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -14,12 +15,12 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]
         arguments: As they were typed.
 
     Returns:
-        The words in order; and the options, whose values are numbers, booleans or null where they read as such.
+        The words in order, among them any name of a file or folder that exists; and the options, whose values are numbers, booleans or null where they read as such.
     """
     words, options = [], {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
-        if equals and name.isidentifier():
+        if equals and name.isidentifier() and not Path(argument).exists():
             options[name] = _value(text)
         else:
             words.append(argument)

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from .meter import Meter
 from .saying import Console, say
@@ -34,12 +35,14 @@ class ProgressLine:
         self._printed = self._started = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self._console.width >= 100 else 10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
+            # the only column that gives way where a terminal is narrow
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             TimeElapsedColumn(),
             console=self._console,
             disable=not self._live,
+            expand=True,
         )
         self._task = self._bar.add_task(title, total=total, figures="")
 

@@ -81,7 +81,7 @@ def write_planned(sweep: Path, jobs: Sequence[PlannedJob]) -> None:
 
 
 def planned_jobs(sweep: Path) -> list[PlannedJob]:
-    """The jobs that a sweep was to run.
+    """The jobs that a sweep was to run; none where no plan was kept.
 
     Raises:
         ConfigError: If the file cannot be read.
@@ -90,6 +90,8 @@ def planned_jobs(sweep: Path) -> list[PlannedJob]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         return [PlannedJob(int(row["number"]), (*map(str, row["overrides"]),), str(row["folder"])) for row in rows]
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}): remove it, and jobs never begun are left out") from error
 

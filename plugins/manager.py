@@ -7,8 +7,10 @@ Built-in judges register through the same hook as a stranger's. Plugins are foun
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -74,7 +76,8 @@ class Plugins:
         dist = f"{point.dist.name} {point.dist.version}" if point.dist else "?"
         self._distributions[point.name] = dist
         try:
-            self.register(point.load(), name=point.name)
+            with redirect_stdout(sys.stderr):  # standard output is for results
+                self.register(point.load(), name=point.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a stranger's module does on import)
             warnings.warn(
                 f"plugin `{point.name}` ({point.value}, from {dist}) was left out: {type(error).__name__}: {error}. "
@@ -94,8 +97,14 @@ class Plugins:
             # one by one and in the order of loading, so that an error names the plugin that came later
             for implementation in self.hook.duologue_register_judges.get_hookimpls():
                 plugin = implementation.plugin_name
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise PluginError(
+                        f"plugin `{plugin}`: `duologue_register_judges` cannot be a wrapper, which registers nothing: mark it "
+                        f"by `@hookimpl` alone, or set `{BLOCK}={plugin}`"
+                    )
                 try:
-                    implementation.function(JudgeRegistrar(table, plugin, self._distributions.get(plugin, "")))
+                    with redirect_stdout(sys.stderr):
+                        implementation.function(JudgeRegistrar(table, plugin, self._distributions.get(plugin, "")))
                 except PluginError:
                     raise
                 except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +26,11 @@ from .lifecycle import RunInfo
 from .manager import Plugins, plugins
 from .places import CONFIG, LOCK, SUMMARY
 from .resume import anchored, decisive
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None  # type: ignore[assignment]
 
 SUMMARY_VERSION = 1
 """Version of ``summary.json``'s keys; see docs/run-folder.md."""
@@ -303,7 +307,8 @@ class FolderLock:
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     owner = os.pread(file, 200, 0).decode("utf-8", "replace").strip() or "another process"

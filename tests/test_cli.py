@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -99,6 +100,13 @@ FAULTS: Mapping[str, Fault] = {
         ("train", "inference.assistant.base_url=https://api.example.invalid/v1", *NO_MODELS),
         ("no API key for https://api.example.invalid/v1", "export OPENAI_API_KEY=…"),
     ),
+    "runs that is a file": Fault(("train", "hydra.run.dir=taken/one", *NO_MODELS), ("taken", "Give another folder")),
+    "experiment without its header": Fault(
+        ("train", "--config-dir", "conf=1", "experiment=mine"), ("`experiment`", "`# @package _global_`")
+    ),
+    "configuration that is not UTF-8": Fault(
+        ("train", "experiment=latin", "--config-dir", "conf=1"), ("conf=1/experiment/latin.yaml", "not UTF-8")
+    ),
     "nobody at the address": Fault(
         (
             "train",
@@ -164,10 +172,21 @@ def refused(tmp_path, monkeypatch, capfd):
     return enter
 
 
+@pytest.fixture
+def files(tmp_path) -> set[str]:
+    """What the user has in the folder."""
+    (tmp_path / "taken").write_text("a file")
+    experiments = tmp_path / "conf=1" / "experiment"
+    experiments.mkdir(parents=True)
+    (experiments / "mine.yaml").write_text("# mine\n# @package _global_\nseed: 7\n")
+    (experiments / "latin.yaml").write_bytes("# @package _global_\nseed: 7  # f\u00fcr\n".encode("latin-1"))
+    return {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in AS_PROCESSES])
-def test_a_mistake_is_answered_by_one_line_with_the_cure(refused, tmp_path, name):
+def test_a_mistake_is_answered_by_one_line_with_the_cure(refused, tmp_path, files, name):
     assert one_line_with_the_cure(FAULTS[name], refused(*FAULTS[name].arguments))
-    assert not [*tmp_path.iterdir()]
+    assert {path.name for path in tmp_path.iterdir()} == files
 
 
 def test_run_folders_of_before_survive_a_mistake(refused, tmp_path):
@@ -389,3 +408,102 @@ def test_an_interrupt_ends_the_run_with_status_130_and_keeps_its_summary(server,
     assert "Traceback" not in said
     summary = json.loads((folder / "runs" / "train" / "latest" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
+
+
+BLOCKING = """
+import pathlib, time
+def score(turn):
+    pathlib.Path("judging").touch()
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_whatever_holds_it(server, folder, second):
+    """A judge that never returns, and no error that reaches it ends it."""
+    (folder / "mine.py").write_text(BLOCKING)
+    judge = ("+judge@judges.mine=python", "judges.mine.function=mine:score")
+    process = subprocess.Popen(
+        command("train", *tiny(server), *judge),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "judging").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    while "once more to end now" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(second)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + second
+
+
+def test_a_full_disk_ends_the_run_with_the_command_that_goes_on(server, folder):
+    limit = 'ulimit -f 40; exec "$@"'  # blocks of 1,024 bytes, for every file
+    shell = ["bash", "-c", limit, "bash", *command("train", *tiny(server, "inference.cassette.mode=off"))]
+    done = subprocess.run(shell, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 3, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert re.search(r"make room on the disk. Go on with `duologue train resume=runs/train/\S+`$", last), done.stderr
+    place = last.rpartition("resume=")[2].rstrip("`")
+    done = run(folder, "train", f"resume={place}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_goes_on_from_another_folder_with_the_users_own_code_and_pays_nothing_twice(server, folder):
+    """The judge is a function in the folder where the run began, and fails once there is a file that it looks for."""
+    (folder / "mine.py").write_text(
+        "import pathlib\nHERE = pathlib.Path(__file__).parent\ndef score(turn):\n"
+        "    assert not (HERE / 'broken').exists()\n    return float(len(turn.reply))\n"
+    )
+    judge = ("+judge@judges.mine=python", "judges.mine.function=mine:score")
+    (folder / "broken").touch()
+    done = run(folder, "train", *tiny(server, *judge))
+    assert done.returncode == 3, done.stderr
+    asked = [json.dumps(body, sort_keys=True) for body in server.requests]
+    place = (folder / "runs" / "train" / "latest").resolve()
+    (folder / "broken").unlink()
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    done = run(elsewhere, "train", f"resume={place}")
+    assert done.returncode == 0, done.stderr
+    everything = [json.dumps(body, sort_keys=True) for body in server.requests]
+    assert len(everything) == len(set(everything)) >= len(asked) > 0
+    assert not [*elsewhere.iterdir()]
+
+
+def test_a_folder_with_a_run_takes_no_other_and_a_run_that_lives_is_not_resumed(server, folder):
+    (folder / "mine.py").write_text(
+        "import pathlib, time\ndef score(turn):\n    while not pathlib.Path('go').exists():\n        time.sleep(0.05)\n"
+        "    return 0.5\n"
+    )
+    judge = ("+judge@judges.mine=python", "judges.mine.function=mine:score")
+    process = subprocess.Popen(
+        command("train", *tiny(server, "hydra.run.dir=runs/x", *judge)),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not server.requests:
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert os.readlink(folder / "runs" / "latest") == "x"
+    beside = run(folder, "train", "resume=runs/latest")
+    assert beside.returncode == 2
+    assert f"is in use by process {process.pid} on " in beside.stderr
+    (folder / "go").touch()
+    assert process.wait(timeout=240) == 0
+    other = run(folder, "train", *tiny(server, "hydra.run.dir=runs/x", "seed=2"))
+    assert other.returncode == 2
+    assert "runs/x holds a run already" in other.stderr
+    assert "`duologue train resume=runs/x`" in other.stderr
+    assert json.loads((folder / "runs" / "x" / "summary.json").read_text())["seed"] == 0

@@ -264,3 +264,11 @@ def test_a_search_that_goes_on_with_other_choices_is_refused_in_one_line(server,
         assert code == expected, said
     assert "Traceback" not in said
     assert "`hydra.sweeper.study_name=…`" in said.splitlines()[-1]
+
+
+def test_jobs_that_leave_nothing_leave_no_folder(server, tmp_path):
+    where = [f"inference.assistant.base_url={server.url}", "hydra.sweep.dir=sweep"]
+    code, out, said = run(tmp_path, "plan", "-m", *SHRUNK, *where, "seed=1,2", "--json")
+    assert code == 0, said
+    assert [type(json.loads(line)) for line in out.splitlines()] == [dict, dict]
+    assert not [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]

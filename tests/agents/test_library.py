@@ -9,6 +9,7 @@ from duologue.agents import load_bundle
 from duologue.agents.library import LIBRARY, LibraryAgent
 from duologue.agents.policies import TorchPolicy
 from duologue.agents.train import train, warn_of_one_rollout
+from duologue.agents.vec_env import DialogueVecEnv
 from duologue.envs import DialogueEnv
 from duologue.evaluation.bench import bench
 from duologue.evaluation.evaluate import train_and_evaluate
@@ -140,3 +141,15 @@ def test_an_agent_without_rollouts_is_planned(configured, server, tmp_path):
 def test_a_training_of_one_rollout_says_what_its_figures_cannot_show(configured, capsys, steps, warned):
     warn_of_one_rollout(configured("train"), steps)
     assert ("one rollout of about 8 turns" in capsys.readouterr().out) is warned
+
+
+def test_options_of_a_vec_env_choose_the_scenario_and_others_are_refused(make_task):
+    env = DialogueVecEnv(2, make_task(interface="plain"))
+    env.seed(3)
+    env.set_options({"scenario": "one-4"})
+    env.reset()
+    *_, infos = env.step(np.zeros(2, int))
+    assert [info["scenario"] for info in infos] == ["one-4", "one-4"]
+    env.set_options({"level": 3})
+    with pytest.raises(ConfigError, match="`level` is no option of a reset"):
+        env.reset()

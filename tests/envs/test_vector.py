@@ -382,3 +382,16 @@ def test_what_was_returned_earlier_is_not_changed_later(mixed, seeds):
         assert not any(np.shares_memory(observation[name], later[name]) for name in later)
     assert data_equivalence(observation, before, exact=True)
     assert infos["episode_number"].tolist() == numbers.tolist()
+
+
+def test_scenarios_can_be_asked_for_by_name(make_task):
+    env = DialogueVectorEnv(3, make_task(interface="plain"))
+    _, infos = env.reset(seed=0, options={"scenario": "three-1"})
+    assert list(infos["scenario"]) == ["three-1"] * 3
+    _, infos = env.reset(seed=0, options={"scenario": ["one-4", None, "one-2"]})
+    assert list(infos["scenario"])[::2] == ["one-4", "one-2"]
+    assert list(infos["episode_number"]) == [0, 1, 2]
+    with pytest.raises(ConfigError, match="`scenario` names 2 scenarios for 3 environments"):
+        env.reset(options={"scenario": ["one-4", "one-2"]})
+    with pytest.raises(ConfigError, match="no scenario `one-9` in this split"):
+        env.reset(options={"scenario": "one-9"})

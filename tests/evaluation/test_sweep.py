@@ -9,6 +9,7 @@ from duologue.evaluation.sweep_folder import read_sweep
 from duologue.evaluation.sweep_report import run, write_sweep_report
 from duologue.inference import ConfigError
 from duologue.plugins.job import JobRecord
+from duologue.plugins.json_file import write_json
 
 
 @pytest.fixture
@@ -147,3 +148,13 @@ def test_the_tables_are_printed(job, tmp_path, capsys, monkeypatch):
 def test_mistakes_are_named(arguments, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         run([argument.format(folder=tmp_path) for argument in arguments])
+
+
+def test_a_folder_whose_name_looks_like_an_option_is_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "sw=1" / "a" / "0"
+    folder.mkdir(parents=True)
+    JobRecord(0, ("seed=1",)).write(folder)
+    write_json(folder / "summary.json", {"status": "done", "reward_last": 0.5})
+    run(["sw=1/a", "metric=reward", "--json"])
+    assert json.loads(capsys.readouterr().out)["leaderboard"][0]["mean"] == 0.5

@@ -154,6 +154,21 @@ def test_run_after_close_is_an_error():
     gc.collect()  # a coroutine that was never awaited would warn here
 
 
+def test_a_thread_that_foreign_code_holds_is_left_behind(monkeypatch):
+    monkeypatch.setattr("duologue.inference.loop.CLOSING_S", 0.2)
+    thread, held, release = LoopThread(), threading.Event(), threading.Event()
+
+    async def hold():
+        held.set()
+        release.wait(60)
+
+    thread.submit(hold())
+    assert held.wait(30)
+    assert not thread.cancel_all()
+    thread.close()
+    release.set()
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 def test_a_task_that_exits_tells_its_caller_and_the_loop_goes_on(thread, error):
     async def leave():

@@ -90,3 +90,13 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(file, monkeypat
         line.update(1)
     assert file.getvalue().startswith("training 1/2 · ")
     assert file.getvalue().count("\n") == 1
+
+
+def test_a_narrow_terminal_shortens_the_figures_and_keeps_the_count(file):
+    console = Console(file=file, force_terminal=True, width=80, color_system=None, legacy_windows=False)
+    with ProgressLine("training", 1536, Meter(), console) as line:
+        line.update(1536, "reward 0.523 in the last hundred episodes of all")
+    last = [line for line in file.getvalue().splitlines() if "training" in line][-1]
+    assert "1536/1536" in last
+    assert "reward 0.523" in last
+    assert "0:00:0" in last

@@ -404,3 +404,24 @@ def test_the_model_on_this_machine_judges_only_where_it_is_named(client):
         plugins().build("pairwise", "judge", JudgeContext(client, {"assistant": embedded}))
     assert JudgeContext(client, {"assistant": embedded, "judge": embedded}).endpoint("judge") is embedded
     assert JudgeContext(client, {"assistant": embedded}).endpoint("user") is embedded
+
+
+def test_judges_of_a_wrapper_are_refused_by_name():
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def duologue_register_judges(self, register):
+            register.judge("polite", "polite_plugin:Polite")
+            return (yield)
+
+    registry = Plugins(discover=False)
+    registry.register(Wrapping(), name="wrapping")
+    with pytest.raises(PluginError, match="plugin `wrapping`: `duologue_register_judges` cannot be a wrapper"):
+        _ = registry.judges
+
+
+def test_what_a_plugin_prints_does_not_come_between_results(install, capsys):
+    printing = POLITE.replace("    register.judge", "    print('registering')\n    register.judge")
+    install("loud", "1", {"loud": "polite_plugin"}, polite_plugin="print('imported')" + printing)
+    assert "polite" in Plugins().judges
+    out, err = capsys.readouterr()
+    assert (out, err.split()) == ("", ["imported", "registering"])
