@@ -81,8 +81,6 @@ def make_plan(
     Raises:
         ConfigError: If a value is refused.
     """
-    from ..agents.rollouts import most_training_turns
-
     endpoints = endpoints_from_settings(config["inference"])
     mode, rollouts = client.cassette.mode, config.get("rollouts") or {}
     workers = int(rollouts.get("workers", 1)) if rollouts.get("name") == "ray" else 1
