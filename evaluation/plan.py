@@ -86,7 +86,7 @@ def make_plan(
     workers = int(rollouts.get("workers", 1)) if rollouts.get("name") == "ray" else 1
     known = lengths(client.cassette.path, endpoints["assistant"].identity)
     planner = Planner(task, endpoints, known, mode, workers)
-    turns, unfinished = training_turns(config["agent"] or {}, planner.longest)
+    turns, unfinished = training_turns(config["agent"] or {}, task)
     reward = task.reward
     each, end = (0, 0) if reward is None else (reward.requests_per_turn, reward.requests_per_end)
     needs = list(planner.training(turns, each, end, unfinished))

@@ -25,6 +25,7 @@ from ..inference.cassette import Mode
 from ..inference.endpoint import Endpoint, Price
 from ..inference.errors import ConfigError, near_miss
 from ..inference.lengths import Lengths
+from ..inference.parameters import MOST_CHANGES
 from ..inference.retries import RetryBudget
 from .contestants import KINDS
 from .judging import Referee
@@ -81,15 +82,12 @@ _WHOLE_EPISODES = ("ppo", "linucb", "thompson")
 """Agents whose rollouts end with an episode; all others step a fixed number of dialogues at once."""
 
 
-def training_turns(agent: Mapping[str, Any], longest: int) -> TrainingTurns:
+def training_turns(agent: Mapping[str, Any], task: Task) -> TrainingTurns:
     """How many turns a training plays at most if no call fails.
-
-    Agents that play whole episodes keep to `agents.rollouts.most_training_turns`; no rollout of the others begins after
-    ``total_timesteps``.
 
     Args:
         agent: The part ``agent`` of the configuration.
-        longest: Turns of the longest dialogue.
+        task: What is played.
 
     Raises:
         ConfigError: If there is no such agent, or a number is missing.
@@ -98,6 +96,7 @@ def training_turns(agent: Mapping[str, Any], longest: int) -> TrainingTurns:
     if name not in (known := ("dqn", *_N_STEPS)):
         raise ConfigError(f"there is no agent `{name}`: {near_miss(name, known)}")
     total, n_envs = (_whole(agent, key) for key in ("total_timesteps", "n_envs"))
+    longest = max(task.turns(scenario) for scenario in task.scenarios)
     if name == "dqn":
         every = agent.get("train_freq", 4)
         number, unit = every if isinstance(every, list | tuple) else (every, "step")
@@ -107,10 +106,10 @@ def training_turns(agent: Mapping[str, Any], longest: int) -> TrainingTurns:
     rollout = n_envs * steps
     if name not in _WHOLE_EPISODES:
         return TrainingTurns(math.ceil(total / rollout) * rollout, n_envs)
+    from ..agents.rollouts import most_training_turns
+
     ahead = int(agent.get("max_ahead_episodes", 0)) * longest
-    if longest > 1:
-        return TrainingTurns(math.ceil(total / rollout) * rollout + max(rollout, longest), ahead)
-    return TrainingTurns(math.ceil(total / rollout) * rollout if name == "ppo" else total, ahead)
+    return TrainingTurns(most_training_turns(task, total, rollout), ahead)
 
 
 def _whole(agent: Mapping[str, Any], name: str) -> int:
@@ -316,11 +315,11 @@ def repeated(
     total = sum(need.requests for need in needs)
     if not total:
         return 0
-    attempts = max(verdict_retries, EVALUATION_RETRIES) + 1
-    samples = sum(JUDGE_SAMPLES + attempt for attempt in range(attempts))  # earlier samples may be asked for again
-    verdicts = sum(need.requests for need in needs if need.role == "judge") * (samples - 1)
+    further = JUDGE_SAMPLES - 1 + max(verdict_retries, EVALUATION_RETRIES)
+    verdicts = sum(need.requests for need in needs if need.role == "judge") * further
     again = sum(need.requests for need in needs if need.phase == "training") * (EPISODE_ATTEMPTS - 1)
-    learnt = REFUSED_PARAMETERS * len({endpoint.identity for endpoint in endpoints.values()})
+    at_once = {e.identity: min(e.max_concurrency, total) for e in endpoints.values() if not e.embedded}
+    learnt = MOST_CHANGES * sum(at_once.values())  # refused because of a parameter, until the client leaves it out
     calls = total + verdicts + again + learnt
     most = max(endpoint.max_retries for endpoint in endpoints.values())
     return verdicts + again + learnt + min(math.floor(retries.reserve + retries.share * calls), calls * most)
@@ -333,10 +332,7 @@ EVALUATION_RETRIES = 1
 """Further attempts for a verdict of the evaluation's judge."""
 
 JUDGE_SAMPLES = 2
-"""Answers that one attempt for a verdict may take: the second where the first cannot be read."""
-
-REFUSED_PARAMETERS = 10
-"""Requests that one endpoint may refuse because of a parameter, until the client has learnt to leave it out."""
+"""Answers that the first attempt for a verdict may take; each further attempt takes one more."""
 
 
 def _times(count: float, each: float) -> float:

@@ -274,13 +274,13 @@ def test_the_cassette_mode_decides_what_repetitions_cost(configured):
     assert asked == {"record": 12, "off": 48, "replay": 0}
 
 
-def test_an_agent_without_n_steps_has_a_plan(configured):
-    settings = configured("plan") | {"agent": {"name": "dqn", "total_timesteps": 10, "n_envs": 4, "train_freq": 1}}
-    assert training_turns(settings["agent"], 1) == (12, 4)
+def test_an_agent_without_n_steps_has_a_plan(planner):
+    task = planner().task
+    assert training_turns({"name": "dqn", "total_timesteps": 10, "n_envs": 4, "train_freq": 1}, task) == (12, 4)
     with pytest.raises(ConfigError, match="no agent `dqm`: did you mean `dqn`"):
-        training_turns({"name": "dqm"}, 1)
+        training_turns({"name": "dqm"}, task)
     with pytest.raises(ConfigError, match=r"`agent.total_timesteps` must be a whole number of at least 1, not None"):
-        training_turns({"name": "ppo"}, 1)
+        training_turns({"name": "ppo"}, task)
 
 
 def test_the_plan_fits_a_narrow_terminal(planned):
