@@ -25,6 +25,7 @@ from ..inference.cassette import Mode
 from ..inference.endpoint import Endpoint, Price
 from ..inference.errors import ConfigError, near_miss
 from ..inference.lengths import Lengths
+from ..inference.parameters import MOST_CHANGES
 from ..inference.retries import RetryBudget
 from .contestants import KINDS
 from .judging import Referee
@@ -320,7 +321,8 @@ def repeated(
     samples = sum(JUDGE_SAMPLES + attempt for attempt in range(attempts))  # earlier samples may be asked for again
     verdicts = sum(need.requests for need in needs if need.role == "judge") * (samples - 1)
     again = sum(need.requests for need in needs if need.phase == "training") * (EPISODE_ATTEMPTS - 1)
-    learnt = REFUSED_PARAMETERS * len({endpoint.identity for endpoint in endpoints.values()})
+    at_once = {endpoint.identity: min(endpoint.max_concurrency, total) for endpoint in endpoints.values()}
+    learnt = MOST_CHANGES * sum(at_once.values())  # all that are under way may be refused for the same parameter
     calls = total + verdicts + again + learnt
     most = max(endpoint.max_retries for endpoint in endpoints.values())
     return verdicts + again + learnt + min(math.floor(retries.reserve + retries.share * calls), calls * most)
@@ -334,9 +336,6 @@ EVALUATION_RETRIES = 1
 
 JUDGE_SAMPLES = 2
 """Answers that one attempt for a verdict may take: the second where the first cannot be read."""
-
-REFUSED_PARAMETERS = 10
-"""Requests that one endpoint may refuse because of a parameter, until the client has learnt to leave it out."""
 
 
 def _times(count: float, each: float) -> float:
