@@ -8,7 +8,7 @@ import gymnasium as _gymnasium
 
 from ..inference.scripted_models import register_scripted
 from .dialogue import Dialogue
-from .env import DialogueEnv
+from .env import DialogueEnv, FixedInfo
 from .episodes import Curriculum, Episode
 from .games import Game, generate, make_game
 from .interfaces import ActionInterface, make_interface
@@ -48,6 +48,7 @@ __all__ = [
     "DialogueVectorEnv",
     "Episode",
     "EpisodeFailed",
+    "FixedInfo",
     "Game",
     "NoUser",
     "Observation",

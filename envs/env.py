@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -76,7 +78,8 @@ class DialogueEnv(gym.Env[Observation, Any]):
     Of a turn that failed there are only `scenario`, `failure` (str, what happened) and `failure_cause` (str): `assistant`,
     `user`, `encoder`, `reward`, `deadline` or the judge's name.
 
-    After `reset`: `scenario`, `episode_number` (int), `draw` (int) and `messages`.
+    After `reset`: `scenario`, `episode_number` (int), `draw` (int) and `messages`. `FixedInfo` wraps an environment for libraries
+    that need the same keys and shapes at every step.
 
     ## Arguments
     A ready `task`, or the arguments of `Task.build`, such as `interface="strategy"`, `split="test"`,
@@ -152,6 +155,35 @@ class DialogueEnv(gym.Env[Observation, Any]):
         if self.render_mode is None:
             return None
         return "\n".join(f"{m['role']}: {m['content']}" for m in self._dialogue.state.messages)
+
+
+class FixedInfo(gym.Wrapper[Observation, Any, Observation, Any]):
+    """Reduces ``info`` to the same keys and types at every step, for collectors that stack infos, such as Tianshou's.
+
+    The keys are ``scenario`` and ``failure`` (str, empty if there is none), ``turn``, ``requests`` and
+    ``completion_tokens`` (int), ``cost_usd`` (float), and ``term/<judge>`` (float, NaN where the judge gave no score).
+    """
+
+    def reset(self, **kwargs: Any) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode, see `DialogueEnv.reset`."""
+        observation, info = self.env.reset(**kwargs)
+        return observation, self._fixed(info)
+
+    def step(self, action: Any) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Makes one assistant turn, see `DialogueEnv.step`."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, self._fixed(info)
+
+    def _fixed(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        reward = self.get_wrapper_attr("task").reward
+        terms = [] if reward is None else [f"term/{name}" for name in reward.entries]
+        texts, counts = ("scenario", "failure"), ("turn", "requests", "completion_tokens")
+        return {
+            **{name: str(info.get(name, "")) for name in texts},
+            **{name: int(info.get(name, 0)) for name in counts},
+            "cost_usd": float(info.get("cost_usd", 0.0)),
+            **{name: float(info.get(name, math.nan)) for name in terms},
+        }
 
 
 def scenario_by_id(task: Task, name: str) -> Scenario:

@@ -13,7 +13,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from stable_baselines3.common.env_util import make_vec_env
 
-from duologue.envs import DialogueEnv, DialogueVectorEnv
+from duologue.envs import DialogueEnv, DialogueVectorEnv, FixedInfo
 from duologue.envs.interfaces.select import FEATURES
 from duologue.envs.observation import SCALARS
 from duologue.envs.task import DEFAULT_JUDGES
@@ -258,7 +258,7 @@ def test_endpoints_may_be_given_by_their_values(server, client):
     env = gym.make(ID, endpoints={"assistant": values}, client=client, encoder="hashing", judges={}, interface="plain")
     env.reset(seed=0)
     assert env.step(0)[4]["reply"]
-    with pytest.raises(ConfigError, match="`endpoints.assistant` must be an `Endpoint` or a mapping"):
+    with pytest.raises(ConfigError, match="`endpoints.assistant` must hold settings by name"):
         gym.make(ID, endpoints={"assistant": server.url})
 
 
@@ -342,3 +342,25 @@ def test_what_was_returned_earlier_is_not_changed_later(make_task, scenarios):
     *_, later = env.step(0)
     assert data_equivalence(first, before, exact=True)
     assert list(later["messages"][: len(messages)]) == messages
+
+
+def test_infos_of_fixed_shape_for_collectors_that_stack_them():
+    env = FixedInfo(gym.make("duologue/Bargain-v0"))
+    env.action_space.seed(0)
+    infos = [env.reset(seed=0)[1]]
+    while len(infos) < 12:
+        *_, terminated, truncated, info = env.step(env.action_space.sample())
+        infos.append(info)
+        if terminated or truncated:
+            infos.append(env.reset()[1])
+    assert {tuple((key, type(value)) for key, value in info.items()) for info in infos} == {
+        (
+            ("scenario", str),
+            ("failure", str),
+            ("turn", int),
+            ("requests", int),
+            ("completion_tokens", int),
+            ("cost_usd", float),
+            ("term/outcome", float),
+        )
+    }
