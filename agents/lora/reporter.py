@@ -37,6 +37,11 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         client: Whose end of a run by a signal ends the training, too, with a checkpoint.
         reward: Whose judges are watched; None where there are none.
         resumed: The checkpoint with which the training goes on.
+
+    Attributes:
+        history: All rollouts so far.
+        batches: Batches of dialogues so far, those of earlier parts of a resumed run included.
+        steps: Updates so far.
     """
 
     def __init__(self, run: Run, client: InferenceClient, reward: Reward | None, resumed: Path | None) -> None:
@@ -45,7 +50,10 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
             notes = json.loads((resumed / NOTES).read_text(encoding="utf-8"))
         self.history = [RolloutStats(**{**stats, "alarms": (*stats["alarms"],)}) for stats in notes.get("history", [])]
         self._alarms = AlarmWatch(reward, notes.get("alarms", []))
-        self._run, self._client = run, client
+        if reward is not None and "reward" in notes:
+            reward.restore(notes["reward"])
+        self.batches: int = notes.get("batches", 0)
+        self._run, self._client, self._reward = run, client, reward
         self._plays: list[Play] = []
         self._turns = self.history[-1].timesteps if self.history else 0
         self._curves = open_curves(run.folder, self._turns)
@@ -57,6 +65,7 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
     def told(self, plays: Sequence[Play]) -> None:
         """Hears of the dialogues of a batch."""
+        self.batches += 1
         self._plays += plays
 
     def close(self) -> None:
@@ -90,6 +99,8 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
             "history": [asdict(stats) for stats in self.history],
             "alarms": self._alarms.told,
             "losses": self._losses,
+            "batches": self.batches,
+            **({} if self._reward is None else {"reward": self._reward.state()}),
         }
         path = Path(args.output_dir, f"checkpoint-{state.global_step}", NOTES)
         path.write_text(json.dumps(notes), encoding="utf-8")

@@ -68,12 +68,15 @@ class Rollout:
         gamma: Discount of later turns.
         seed: Of the sampling.
         told: Gets the dialogues of each batch when they are over.
+        batches: Batches that earlier parts of a resumed run played.
     """
 
-    def __init__(self, playing: Playing, writer: LocalWriter, gamma: float, seed: int, told: OnPlayed) -> None:
+    def __init__(
+        self, playing: Playing, writer: LocalWriter, gamma: float, seed: int, told: OnPlayed, batches: int = 0
+    ) -> None:
         self._playing, self._writer, self._gamma, self._told = playing, writer, gamma, told
         self._scenarios = {scenario.id: scenario for scenario in playing.task.scenarios}
-        self._seed, self._batches = seed, 0
+        self._seed, self._batches = seed, batches
 
     def __call__(self, prompts: Sequence[Sequence[dict[str, str]]], trainer: Any) -> dict[str, Any]:
         """Plays one dialogue for each prompt.

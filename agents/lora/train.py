@@ -217,7 +217,8 @@ def _trainer(parts: Parts, checkpoints: Path, seed: int, reporter: LoraReporter)
             return DPOTrainer(**given)
         playing = Playing(parts.task, parts.own.max_failure_fraction)
         writer, gamma = LocalWriter(parts.local, parts.decoding), parts.own.gamma
-        rollout = None if single_turn(playing) else Rollout(playing, writer, gamma, seed, reporter.told)
+        played = Rollout(playing, writer, gamma, seed, reporter.told, reporter.batches)
+        rollout = None if single_turn(playing) else played
         return GRPOTrainer(**given, reward_funcs=Judges(playing, writer, gamma, reporter.told), rollout_func=rollout)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"`agent` was refused: {' '.join(str(error).split())}") from error

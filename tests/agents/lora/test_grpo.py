@@ -71,15 +71,19 @@ def test_what_was_learnt_is_written_when_it_is_loaded_again(learnt, tiny):
     assert shares[0] > 3 * shares[1] + 3
 
 
-def test_a_run_that_was_ended_goes_on_and_ends_with_the_same_adapter(configured_for, tmp_path, capfd):
-    config = configured_for("grpo", "agent.max_steps=5", "agent.save_steps=50", judge="interrupting")
+@pytest.mark.parametrize(("turns", "before", "steps"), [(1, 0, 3), (3, -66, 3)])
+def test_a_run_that_was_ended_goes_on_and_ends_with_the_same_adapter(
+    configured_for, tmp_path, capfd, turns, before, steps
+):
+    config = configured_for("grpo", "agent.max_steps=5", "agent.save_steps=50", judge="interrupting", turns=turns)
+    config["judges"]["interrupting"]["normalise"] = turns == 3
     judges_of_words.judged = 40
     whole = train(config, tmp_path / "whole")
-    judges_of_words.judged = 0
+    judges_of_words.judged = before
     with pytest.raises(Interrupted):
         train(config, tmp_path / "ended")
     parted = json.loads((tmp_path / "ended" / "summary.json").read_text())
-    assert (parted["status"], parted["steps"]) == ("interrupted", 3)
+    assert (parted["status"], parted["steps"]) == ("interrupted", steps)
     rest = train(config, tmp_path / "ended")
     assert {name: whole[name] for name in COMPARED} == {name: rest[name] for name in COMPARED}
     weights = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "ended")]
