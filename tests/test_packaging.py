@@ -14,20 +14,27 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OUTSIDE = {"tests", "docs", "examples", "benchmarks"}
 
 
+def tree() -> list[Path]:
+    """The project's files: those that git tracks or would track; environments beside them have a hundred thousand others."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for name in done.stdout.splitlines() if (path := ROOT / name).is_file()]
+
+
+MODULES = [path for path in tree() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] not in {*OUTSIDE, ".ci"}]
+
+
 def test_every_package_of_the_tree_is_listed():
     found = {"duologue"}
-    for init in ROOT.rglob("__init__.py"):
-        parts = init.parent.relative_to(ROOT).parts
-        if parts and not parts[0].startswith(".") and parts[0] not in {*OUTSIDE, "build", "runs"}:
-            found.add(".".join(("duologue", *parts)))
+    for module in MODULES:
+        if module.name == "__init__.py":
+            found.add(".".join(("duologue", *module.parent.relative_to(ROOT).parts)))
     assert sorted(found) == PROJECT["tool"]["setuptools"]["packages"]
 
 
 def test_every_folder_with_modules_is_a_package():
-    for module in ROOT.rglob("*.py"):
-        parts = module.relative_to(ROOT).parts
-        if not parts[0].startswith(".") and parts[0] not in {*OUTSIDE, "build", "runs"}:
-            assert (module.parent / "__init__.py").exists(), module
+    for module in MODULES:
+        assert (module.parent / "__init__.py").exists(), module
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +47,10 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     ]
     pytest.importorskip("setuptools")
     copy = folder / "source"
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\n")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+    for path in tree():
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
     subprocess.run([*command, str(folder)], cwd=copy, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     return zipfile.ZipFile(built)
@@ -126,14 +126,11 @@ def _without_encoding(call: ast.Call) -> bool:
 
 def test_texts_are_utf_8_on_every_machine():
     """Ruff's PLW1514 sees only paths whose type it can tell; this sees the names."""
-    product = [
-        path for path in ROOT.glob("**/*.py") if not {".venv", "tests", "benchmarks"} & {*path.relative_to(ROOT).parts}
-    ]
     found = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
-        for path in product
+        for path in MODULES
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and _without_encoding(call)
     ]
-    assert len(product) > 100
+    assert len(MODULES) > 100
     assert found == []
