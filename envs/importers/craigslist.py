@@ -40,7 +40,7 @@ def craigslist_draft(record: Mapping[str, Any]) -> Draft:
         raise ValueError(
             "expected a listing with a `title` and a `price` above 0, a scenario with `kbs`, or a dialogue"
         )
-    lines = named.get("description") or []
+    lines = [] if (described := named.get("description")) is None else described
     if not isinstance(lines, str | list):
         raise ValueError(f"`description` must be a text or a list of texts, not {lines!r}")
     description = " ".join([lines] if isinstance(lines, str) else [line for line in lines if isinstance(line, str)])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -115,7 +116,8 @@ def test_headers_that_no_answer_can_carry_are_left_out(before, stream):
     assert "x-request-id" not in response.headers
 
 
-def test_addresses_are_not_told(before, caplog):
+def test_addresses_are_not_told(before, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("duologue.serving"), "disabled", False)  # Hydra's set-up of logging disables it
     raw, running = before(lambda connection, turn: None)
     raw.stop()
     port = raw.url.split(":")[2][:-3]
