@@ -117,7 +117,9 @@ def test_headers_that_no_answer_can_carry_are_left_out(before, stream):
 
 
 def test_addresses_are_not_told(before, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("duologue.serving"), "disabled", False)  # Hydra's set-up of logging disables it
+    monkeypatch.setattr(
+        logging.getLogger("duologue.serving"), "disabled", False
+    )  # Hydra's set-up of logging disables it
     raw, running = before(lambda connection, turn: None)
     raw.stop()
     port = raw.url.split(":")[2][:-3]
