@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from duologue.evaluation import win_rate
 from duologue.evaluation.evaluate import train_and_evaluate
+from duologue.evaluation.table import is_constant
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
@@ -42,7 +43,7 @@ def main() -> None:
         matches += [json.loads(line) for line in lines]
     own = [match for match in matches if match["contestant"] == "trained policy" and match["orders"]]
     rate = win_rate([np.mean(match["orders"]) for match in own], [match["scenario"] for match in own])
-    constants = {row["contestant"] for row in rows if row["contestant"].startswith("always")}
+    constants = {row["contestant"] for row in rows if is_constant(row["contestant"])}
     figures = {
         "win_rate": round(rate.rate, 4),
         "low": round(rate.low, 4),

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ..envs.policies import PLAIN_SAMPLE
 from ..inference.saying import Console, say
 
 
@@ -80,6 +81,11 @@ def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
     say(headline(rows), console)
 
 
+def is_constant(contestant: str) -> bool:
+    """Whether a contestant always takes the same action; one plain sample stands for actions that are exchangeable."""
+    return contestant.startswith("always ") or contestant == PLAIN_SAMPLE
+
+
 def headline(rows: Sequence[dict[str, Any]]) -> str:
     """The result in one sentence, of the trained policy or else of the best; empty if nothing was decided."""
     decided = [row for row in rows if row["win_rate"] is not None]
@@ -90,7 +96,7 @@ def headline(rows: Sequence[dict[str, Any]]) -> str:
     own = own or max(decided, key=lambda row: row["win_rate"], default=None)
     if own is None:
         return ""
-    constants = [row["win_rate"] for row in decided if row["contestant"].startswith("always ")]
+    constants = [row["win_rate"] for row in decided if is_constant(row["contestant"])]
     verdict = "better than" if own["low"] > 0.5 else "worse than" if own["high"] < 0.5 else "not shown to differ from"
     name = "The trained policy" if policy else own["contestant"]
     text = f"{name} is {verdict} {own['baseline']}: win rate {own['win_rate']:.1%}"

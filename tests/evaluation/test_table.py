@@ -81,7 +81,7 @@ def test_the_headline_claims_a_difference_only_if_the_interval_leaves_out_one_ha
 
 
 def test_the_headline_compares_with_the_best_constant_action_that_was_decided():
-    constants = [row("always candidate 0", 0.4), row("always candidate 1", 0.55), row("always candidate 2")]
+    constants = [row("always candidate 0", 0.4), row("plain sample", 0.55), row("always candidate 2")]
     text = headline([row("random", 0.9), row("trained policy", 0.6, 0.4, 0.7, 40), *constants])
     assert text.endswith("over 40 held-out matches, 0 won, 0 tied and 0 lost; the best constant action has 55.0%.")
 
