@@ -1,5 +1,7 @@
 """``python -m duologue`` is the ``duologue`` command."""
 
+from __future__ import annotations
+
 from .cli import main
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 
-from .commands import COMMANDS, WITHOUT_CONFIGURATION, usage
+from .commands.table import COMMANDS, WITHOUT_CONFIGURATION, function, usage
 
 _OF_THE_PLACE = (
     errno.EACCES,
@@ -70,13 +69,13 @@ def _main(arguments: list[str]) -> None:
     elif name in WITHOUT_CONFIGURATION:
         _guarded(lambda: function(WITHOUT_CONFIGURATION[name].target)(rest), rest)
     elif name in COMMANDS and {"-h", "--help"} & set(rest):
-        from .command_help import command_help
+        from .commands.help import command_help
 
         print(command_help(name), flush=True)  # noqa: T201
     elif name in COMMANDS:
         _guarded(lambda: _command(name, rest), rest)
     else:
-        from .inference.errors import near_miss
+        from .core.errors import near_miss
 
         _fail(f"there is no command `{name}`: {near_miss(name, [*COMMANDS, *WITHOUT_CONFIGURATION])}")
 
@@ -93,7 +92,7 @@ def _command(name: str, arguments: Sequence[str]) -> None:
     if not going_on:
         run_composed(name, arguments, as_json)
         return
-    from .plugins.resume import resumed
+    from .run.resume import resumed
 
     folder = Path(going_on[-1].partition("=")[2]).resolve()
     config, summary = resumed(name, folder, [argument for argument in arguments if argument not in going_on])
@@ -108,15 +107,9 @@ def _command(name: str, arguments: Sequence[str]) -> None:
     play(name, config, folder, as_json)
 
 
-def function(target: str) -> Callable[..., object]:
-    """Imports the function behind a command."""
-    module, _, attribute = target.partition(":")
-    return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
-
-
 def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
     """Turns a user's mistake into one line and exit status 2; a fault of ours keeps its traceback."""
-    from .inference.errors import ConfigError, DuologueError, Interrupted, RunStopped
+    from .core.errors import ConfigError, DuologueError, Interrupted, RunStopped
 
     try:
         action()
@@ -146,7 +139,7 @@ def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    from .inference.saying import printable
+    from .core.console import printable
 
     print(f"duologue: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201  (some quote foreign messages)
     sys.exit(status)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import COMMANDS, WITHOUT_CONFIGURATION
+from .commands.table import COMMANDS, WITHOUT_CONFIGURATION
 
 _BASH = """\
 _duologue() {
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
         _print_words(arguments[1])
         return
     if len(arguments) != 1 or arguments[0] not in SCRIPTS:
-        from .inference.errors import ConfigError
+        from .core.errors import ConfigError
 
         raise ConfigError(f"`duologue completion SHELL` takes one of {', '.join(SCRIPTS)}")
     print(SCRIPTS[arguments[0]])  # noqa: T201

@@ -10,7 +10,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from .commands import COMMANDS
+from .commands.table import COMMANDS
 
 
 def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> None:
@@ -30,10 +30,10 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
     from omegaconf import DictConfig, OmegaConf
 
     from . import job_processes, multirun
-    from .plugins.job import objective
     from .plugins.manager import plugins
     from .plugins.publish import publish
-    from .plugins.run_folder import refuse_used
+    from .run.jobs import objective
+    from .run.run_folder import refuse_used
 
     _check_settings({}, overrides)
     publish(plugins())
@@ -89,7 +89,7 @@ def _as_trained(values: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from .cli import function
+    from .commands.table import function
 
     defaults = OmegaConf.to_container(compose("evaluate"), resolve=True, throw_on_missing=False)
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
@@ -108,7 +108,7 @@ def task_overrides(arguments: Sequence[str]) -> list[str]:
     task, *rest = arguments or [""]
     if not task.isidentifier():
         return list(arguments)
-    from .envs.scenarios import GAMES
+    from .envs.scenarios.scenario import GAMES
 
     chosen = any(argument.startswith("inference=") for argument in rest)
     return [f"experiment={task}", *([] if chosen or task not in GAMES else ["inference=rules"]), *rest]
@@ -129,8 +129,8 @@ def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> A
     Raises:
         ConfigError: With ``error`` of what it returns, if that is there: it was printed all the same.
     """
-    from .cli import function
-    from .inference.errors import ConfigError
+    from .commands.table import function
+    from .core.errors import ConfigError
 
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # for functions and classes of the user's own, `my_judge:score`
@@ -153,7 +153,7 @@ def _check_parts(name: str, config: Mapping[str, Any]) -> None:
     """
     import yaml
 
-    from .inference.errors import ConfigError
+    from .core.errors import ConfigError
     from .wording import misspelt_part
 
     if config.get("experiment"):
@@ -182,7 +182,7 @@ def _check_settings(config: Mapping[str, Any], overrides: Sequence[str] = ()) ->
     Raises:
         ConfigError: If there is one.
     """
-    from .inference.errors import ConfigError
+    from .core.errors import ConfigError
     from .wording import unfit_part
 
     options = {part: sorted(path.stem for path in (_CONF / part).glob("*.yaml")) for part in _PARTS}

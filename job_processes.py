@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType, ModuleType
@@ -23,10 +23,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 
-from .inference.errors import Interrupted
-from .inference.saying import printable
-from .plugins.job import RECORD, JobRecord, PlannedJob, objective, planned_jobs, write_planned
-from .plugins.places import SUMMARY
+from .core.console import printable
+from .core.errors import Interrupted
+from .core.run_files import SUMMARY
+from .run.jobs import RECORD, JobRecord, PlannedJob, objective, planned_jobs, write_planned
 
 MULTIRUN = ("-m", "--multirun")
 """Hydra's flags of a multirun."""
@@ -176,7 +176,7 @@ class _Running:
     def _start(self, job: _Job, ended: SimpleQueue[tuple[_Job, int]]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
         JobRecord(job.planned.number, job.planned.overrides).write(job.folder)
-        code = f"from {__package__}.job_processes import run_job; run_job()"
+        code = f"from {__package__} import cli, job_processes; job_processes.run_job(cli.main)"
         pipe = None if self._n_jobs == 1 else subprocess.PIPE
         child = subprocess.Popen(
             [sys.executable, "-P", "-c", code, *job.words],
@@ -226,9 +226,12 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
-def run_job() -> None:
-    """A job's own process: the command line follows, and standard input closes when the sweep's process is gone."""
-    from .cli import main
+def run_job(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs a job in its own process, until the sweep's process is gone and standard input closes.
+
+    Args:
+        main: Runs the command line.
+    """
 
     def watch() -> None:
         os.read(0, 1)

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from hydra.experimental.callback import Callback
 
-from .inference.errors import ConfigError, DuologueError, Interrupted, RunStopped
+from .core.errors import ConfigError, DuologueError, Interrupted, RunStopped
+from .core.run_files import SUMMARY
 from .job_processes import MULTIRUN, say_failed
-from .plugins.job import RECORD, JobRecord, job_folders, planned_jobs, write_planned
-from .plugins.places import SUMMARY
-from .plugins.run_folder import FolderLock, point_latest
+from .run.jobs import RECORD, JobRecord, job_folders, planned_jobs, write_planned
+from .run.run_folder import FolderLock, point_latest
 
 
 class _Refused(BaseException):

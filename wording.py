@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .inference.errors import near_miss
+from .core.errors import near_miss
 
 _NOISE = ("Set the environment variable", "full_key:", "object_type=", "reference_type=")
 """How those lines of Hydra's begin that help nobody who only mistyped a setting."""

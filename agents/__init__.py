@@ -1,13 +1,12 @@
 """What learns and what acts: rollout collection, PPO, bandits, agents of libraries and policy bundles. Needs the `train` extra."""
 
 from .bandits import Bandit, BanditSettings
+from .buffer import Trajectory
 from .bundle import Bundle, load_bundle, save_bundle
 from .library import LibraryAgent
-from .played import Played
-from .policies import TorchPolicy
+from .policies import CandidatePolicy, TorchPolicy
 from .ppo import DialoguePPO
 from .rollouts import Collector
-from .scorer import CandidatePolicy
 from .vec_env import DialogueVecEnv
 
 __all__ = [
@@ -19,8 +18,8 @@ __all__ = [
     "DialoguePPO",
     "DialogueVecEnv",
     "LibraryAgent",
-    "Played",
     "TorchPolicy",
+    "Trajectory",
     "load_bundle",
     "save_bundle",
 ]

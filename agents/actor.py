@@ -15,7 +15,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from ..envs.observation import Observation
+from ..envs.episode import Observation
 
 ROWS = 32
 """Rows of a forward pass: enough for what comes in during one, few enough that a single row is cheap."""

@@ -1,23 +1,28 @@
-"""From the part ``agent`` of a configuration to an untrained agent."""
+"""Builds the task and the untrained agent of a configuration."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import set_random_seed
 
+from ..core.errors import ConfigError, near_miss
+from ..core.settings import construct
+from ..envs.games import game_of, with_directives
+from ..envs.interfaces import make_interface
+from ..envs.scenarios.loading import load_scenarios
 from ..envs.task import Task
-from ..inference.errors import ConfigError, near_miss
-from ..inference.settings import construct
+from ..inference.client import InferenceClient
+from ..inference.encoders import make_encoder
+from ..inference.endpoint import endpoints_from_settings
 from .bandits import BANDITS, Bandit, BanditSettings
 from .library import LIBRARY, LibraryAgent
-from .networks import NETWORKS, PPO_NETWORKS, network_name
+from .policies import NETWORKS, PPO_NETWORKS, network_name
 from .ppo import DialoguePPO
 from .reference import INITIAL
 from .vec_env import DialogueVecEnv
@@ -93,15 +98,13 @@ def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
         return agent, agent.steps
     learner, steps = _ppo(settings, task, seed)
     if rollouts == "ray":
-        from .books import check_shareable
-        from .ray_rollouts import RayCollector
-        from .ray_workers import RaySettings
+        from .distributed.ray_pool import RaySettings
+        from .distributed.workers import check_shareable
 
-        chosen = construct(RaySettings, config["rollouts"], "rollouts")
+        construct(RaySettings, config["rollouts"], "rollouts")
         check_shareable(config)
         if learner.max_ahead_episodes:
             raise ConfigError("with `rollouts=ray` a rollout has one policy: set `agent.max_ahead_episodes=0`")
-        learner.make_collector = partial(RayCollector, config=config, settings=chosen)
     return learner, steps
 
 
@@ -130,3 +133,26 @@ def _ppo(settings: dict[str, Any], task: Task, seed: int) -> tuple[DialoguePPO, 
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:  # what it and torch say of a bad value
         raise ConfigError(f"`agent` was refused: {' '.join(str(error).split())}") from error
     return agent, own.total_timesteps
+
+
+def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
+    """The training task of a configuration.
+
+    Raises:
+        ConfigError: If a name is unknown or a value is refused.
+    """
+    env = dict(config["env"])
+    chosen = {name: env.pop(name) for name in ("scenarios", "split", "limit") if name in env}
+    chosen["source"] = chosen.pop("scenarios", None)
+    return construct(
+        Task.build,
+        env,
+        "env",
+        client=client,
+        endpoints=endpoints_from_settings(config["inference"]),
+        interface=make_interface(with_directives(config["interface"], game_of(chosen["source"], env.get("user")))),
+        encoder=make_encoder(config["encoder"], client),
+        judges=config["judges"],
+        reward=config.get("reward") or {},
+        scenarios=construct(load_scenarios, chosen, "env"),
+    )

@@ -12,13 +12,11 @@ import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 
-from ..envs.observation import Observation
+from ..core.errors import ConfigError, TooManyFailures
+from ..envs.episode import Observation, Transition
 from ..envs.task import Task
-from ..envs.transition import Transition
-from ..inference.errors import ConfigError, TooManyFailures
-from .buffer import stacked
-from .linear import LinearPolicy
-from .played import Played
+from .buffer import Trajectory, stacked
+from .policies import LinearPolicy
 from .rollouts import Collector, episodes_to_play, expected_turns, most_training_turns, next_expected
 
 Rule = Literal["linucb", "thompson"]
@@ -106,7 +104,7 @@ class Bandit:
         target, mean_length = self._settings.n_envs * self._settings.n_steps, 0.0
         most = most_training_turns(self._collector.task, self._settings.total_timesteps, target)
 
-        def step(played: Played, transition: Transition) -> bool:
+        def step(played: Trajectory, transition: Transition) -> bool:
             on_step()
             return True
 
@@ -137,7 +135,7 @@ class Bandit:
             scores = self.policy.drawn(seen, normal, self._settings.alpha)
         return scores.argmax(-1).tolist(), np.zeros(len(observations))
 
-    def _observe(self, played: Sequence[Played]) -> None:
+    def _observe(self, played: Sequence[Trajectory]) -> None:
         observations = _tensors([seen for episode in played for seen in episode.observations])
         actions = th.tensor([int(action) for episode in played for action in episode.actions])
         rewards = [np.array([t.reward for t in episode.transitions]) for episode in played]

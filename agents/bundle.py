@@ -24,15 +24,14 @@ from safetensors.torch import load_file
 from safetensors.torch import save as as_safetensors
 from stable_baselines3.common.policies import BasePolicy
 
+from ..core.errors import ConfigError, near_miss
+from ..core.files import MOST_BYTES, read_json
 from ..envs.interfaces import ActionInterface, make_interface
 from ..envs.observation import Observer
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
 from ..inference.endpoint import Endpoint
-from ..inference.errors import ConfigError, near_miss
-from ..inference.records import MOST_BYTES, read_json
-from .networks import NETWORKS
-from .policies import TorchPolicy
+from .policies import NETWORKS, TorchPolicy
 
 FORMAT = 1
 

@@ -14,15 +14,12 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
 
-from ..inference.errors import ConfigError
-
-if TYPE_CHECKING:
-    from .ppo import DialoguePPO
+from ..core.errors import ConfigError
 
 VERSION = 1
 _TENSORS = ("torch", "cuda")
@@ -31,8 +28,22 @@ _TENSORS = ("torch", "cuda")
 _NONE: Mapping[str, th.Tensor] = MappingProxyType({})
 
 
+class Resumable(Protocol):
+    """An agent whose training can go on from a file."""
+
+    device: th.device
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the training needs to go on: plain values, and tensors under ``policy`` and ``optimizer``."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Sets the agent to what `state` returned."""
+        ...
+
+
 def write_checkpoint(
-    agent: DialoguePPO, path: Path, notes: Mapping[str, Any], kept: Mapping[str, th.Tensor] = _NONE
+    agent: Resumable, path: Path, notes: Mapping[str, Any], kept: Mapping[str, th.Tensor] = _NONE
 ) -> None:
     """Replaces the file at once; after a power loss there is the old one or the new one.
 
@@ -62,7 +73,7 @@ def write_checkpoint(
         os.close(folder)
 
 
-def read_checkpoint(agent: DialoguePPO, path: Path) -> dict[str, Any]:
+def read_checkpoint(agent: Resumable, path: Path) -> dict[str, Any]:
     """Sets an agent, built from the same configuration, to where the file was written.
 
     Returns:

@@ -1,22 +1,27 @@
-"""Agents of Stable-Baselines3 and sb3-contrib as they are, in lock-step on `DialogueVecEnv`."""
+"""Agents of Stable-Baselines3 and sb3-contrib on `DialogueVecEnv`, and the training loop for agents that run their own."""
 
 from __future__ import annotations
 
+import csv
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
 
+from ..core.errors import ConfigError, near_miss
+from ..core.run_files import PROGRESS, STEP
 from ..envs.task import Task
-from ..inference.errors import ConfigError, near_miss
+from ..inference.progress import ProgressLine
+from ..run.run_folder import Run
 from .bandits import Tell
-from .networks import QNetworkPolicy
+from .policies import QNetworkPolicy
 from .vec_env import DialogueVecEnv
 
 
@@ -124,3 +129,59 @@ def _whole(values: dict[str, Any], name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"`agent.{name}` must be a whole number of at least 1, not {value!r}")
     return value
+
+
+class Learner(Protocol):
+    """An agent that learns by itself and tells how it goes."""
+
+    @property
+    def turns(self) -> int:
+        """Turns so far."""
+        ...
+
+    @property
+    def failures(self) -> Counter[str]:
+        """What failed, by cause."""
+        ...
+
+    def learn(self, tell: Tell, on_step: Callable[[], None]) -> None:
+        """Learns; see `agents.bandits.Bandit.learn`."""
+        ...
+
+
+def run_training_loop(agent: Learner, steps: int, run: Run, task: Task) -> None:
+    """Trains; ``progress.csv`` gets the mean return of the episodes by the turns so far.
+
+    A run that was ended begins anew: what it asked is in the cassette.
+
+    Args:
+        agent: Who learns.
+        steps: Turns, for the progress line.
+        run: Whose folder and summary are kept.
+        task: What is played.
+    """
+    rewards: list[float] = []
+    try:
+        with (
+            ProgressLine("training", steps, task.client.meter) as line,
+            (run.folder / PROGRESS).open("w", encoding="utf-8", newline="") as file,
+        ):
+            rows = csv.writer(file)
+            rows.writerow([STEP, "rollout/ep_rew_mean"])
+
+            def tell(turns: int, reward: float) -> None:
+                rows.writerow([turns, reward])
+                rewards.append(reward)
+
+            done = itertools.count(1)
+            agent.learn(tell, lambda: line.update(next(done), f"reward {rewards[-1]:.3f}" if rewards else ""))
+    finally:
+        run.summary |= {
+            "timesteps": agent.turns,
+            "failures": dict(agent.failures),
+            "alarms": [],
+            "reward_first": rewards[0] if rewards else None,
+            "reward_last": rewards[-1] if rewards else None,
+        }
+        if task.reward is not None:
+            task.client.run(task.reward.aclose())

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO with only the collection of rollouts replaced; the update is theirs, line for line."""
+"""Stable-Baselines3's PPO with another collection of rollouts; the update is theirs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,58 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from ..core.concurrency import calm_collection
+from ..core.errors import ConfigError, TooManyFailures
+from ..envs.episode import Transition
 from ..envs.task import Task
-from ..inference.errors import ConfigError, TooManyFailures
-from ..inference.garbage import calm_collection
-from ..plugins.reward import Reward
+from ..plugins.rewards.reward import Reward
 from .actor import Actor
-from .buffer import EpisodeBuffer, stacked
+from .buffer import EpisodeBuffer, Trajectory, stacked
 from .checkpoint import random_states, restore_random_states
-from .played import Played
 from .reference import INITIAL, Reference
 from .rollouts import Collector, EpisodeCollector, episodes_to_play, expected_turns, most_training_turns, next_expected
-from .ticker import Ticker
 from .vec_env import DialogueVecEnv
+
+
+class CallbackDriver:
+    """Calls `callback.on_step` once per n_envs transitions, so that frequencies mean what they mean for `PPO`.
+
+    Args:
+        agent: Whose timesteps are counted.
+
+    Attributes:
+        left: Transitions since the last call: info, whether the episode is over, reward.
+        stopped: Whether the callback asked to stop.
+    """
+
+    def __init__(self, agent: DialoguePPO) -> None:
+        self._agent = agent
+        self._callback: BaseCallback | None = None
+        self.left: list[tuple[dict[str, Any], bool, float]] = []
+        self.stopped = False
+
+    def start(self, callback: BaseCallback) -> CallbackDriver:
+        """Begins a rollout; transitions that the last one left over count towards the next call."""
+        self._callback, self.stopped = callback, False
+        return self
+
+    def add(self, played: Trajectory, transition: Transition) -> bool:
+        """Counts a transition; returns false once the callback asked to stop."""
+        assert self._callback is not None
+        done = transition.terminated or transition.truncated
+        info = dict(transition.info)
+        if done:
+            info["episode"] = {"r": played.episode_return, "l": len(played.transitions), "t": 0.0}
+        self.left.append((info, done, transition.reward))
+        if len(self.left) == self._agent.n_envs:
+            infos = [info for info, _, _ in self.left]
+            dones, rewards = np.array([done for _, done, _ in self.left]), np.array([r for _, _, r in self.left])
+            self.left = []
+            self._agent.num_timesteps += self._agent.n_envs
+            self._callback.update_locals({"infos": infos, "dones": dones, "rewards": rewards})
+            self.stopped = not self._callback.on_step()
+            self._agent._update_info_buffer(infos, dones)
+        return not self.stopped
 
 
 class DialoguePPO(PPO):
@@ -85,7 +125,7 @@ class DialoguePPO(PPO):
         self.progress: dict[str, Any] = {}
         self.make_collector: Callable[[DialoguePPO, Task], EpisodeCollector] | None = None  # in place of `Collector`
         self._collector: EpisodeCollector | None = None
-        self._ticker = Ticker(self)
+        self._ticker = CallbackDriver(self)
         self._rollout_start: dict[str, Any] | None = None
         options.setdefault("rollout_buffer_class", EpisodeBuffer)
         super().__init__(policy, env, **options)
@@ -256,7 +296,7 @@ class DialoguePPO(PPO):
         bound = self.max_failure_fraction
         return Collector(self.env.task, slots or self.env.num_envs, self.seed or 0, noise, max_failure_fraction=bound)
 
-    def _fill(self, buffer: EpisodeBuffer, played: Sequence[Played], current: int) -> None:
+    def _fill(self, buffer: EpisodeBuffer, played: Sequence[Trajectory], current: int) -> None:
         """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
         observations = obs_as_tensor(stacked([o for p in played for o in p.observations]), self.device)
         actions = np.array([action for p in played for action in p.actions])
@@ -280,7 +320,7 @@ class DialoguePPO(PPO):
         buffer.load(played, rewards, values.cpu().numpy().ravel(), kept)
         self.logger.record("rollout/stale_share", float(stale.mean()))
 
-    def _record(self, played: Sequence[Played], failures: Counter[str], collector: EpisodeCollector) -> None:
+    def _record(self, played: Sequence[Trajectory], failures: Counter[str], collector: EpisodeCollector) -> None:
         """Logs what the class documents."""
         timing = collector.timing
         self.logger.record("rollout/utilisation", timing.busy_s / (timing.wall_s * self.n_envs))

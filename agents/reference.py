@@ -11,7 +11,7 @@ import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch.distributions import kl_divergence
 
-from ..inference.errors import ConfigError
+from ..core.errors import ConfigError
 from .bundle import bundle_folder, load_network
 
 INITIAL = "initial"

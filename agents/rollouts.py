@@ -1,30 +1,57 @@
-"""Rollouts as a queue of episodes: nobody waits for the slowest dialogue, and nothing is dropped.
-
-The number of episodes is fixed before the rollout, every episode is bound to its scenario by its number, free slots
-take the next one, and actions are drawn from noise keyed by (seed, episode, step). What is collected is therefore the
-same whatever the latencies were: finishing first buys no place in the batch.
-"""
+"""Collects a rollout as a queue of episodes: no episode waits for the slowest one, and none is dropped."""
 
 from __future__ import annotations
 
+import math
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..core.errors import DuologueError, RunStopped, TooManyFailures
+from ..envs.episode import EpisodeFailed, Transition
 from ..envs.task import Task
-from ..envs.transition import Transition
-from ..inference.errors import DuologueError, RunStopped
-from .failure_watch import FailureWatch
-from .played import Played
-from .stage import Act, Event, Stage
+from .buffer import Trajectory
+from .scheduler import ActFunction, EpisodeScheduler, Event
+
+WINDOW = 50
+"""Dialogues over which failures are counted."""
+
+
+class FailureWatch:
+    """Counts failures among the latest dialogues.
+
+    Args:
+        most: Share of failed ones above which the run stops.
+        what: What is counted, in the plural, for the message.
+    """
+
+    def __init__(self, most: float, what: str) -> None:
+        self._most, self._what = most, what
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+
+    def add(self, failed: EpisodeFailed | None) -> None:
+        """Counts one that is over, or an attempt at one that failed.
+
+        Raises:
+            TooManyFailures: If too many of the latest failed, and they are enough to tell.
+        """
+        self._recent.append(failed is not None)
+        share = sum(self._recent) / len(self._recent)
+        enough = len(self._recent) >= min(WINDOW, max(10, math.ceil(1 / max(self._most, 1e-9))))
+        if failed is not None and enough and share > self._most:
+            raise TooManyFailures(
+                f"{share:.0%} of the last {len(self._recent)} {self._what} failed, more than "
+                f"`agent.max_failure_fraction={self._most:g}` allows; the latest: {failed}"
+            )
+
 
 _GATHER_S = 0.005
 """The main thread looks at events in batches: each time that it wakes, the loop's thread has to wait for it."""
 
-OnStep = Callable[[Played, Transition], bool]
+OnStep = Callable[[Trajectory, Transition], bool]
 
 
 def expected_turns(task: Task) -> float:
@@ -102,8 +129,8 @@ class EpisodeCollector(Protocol):
     cut: list[int]
 
     def collect(
-        self, n_episodes: int, act: Act, on_step: OnStep = ..., *, max_ahead_episodes: int = 0
-    ) -> tuple[list[Played], Counter[str]]:
+        self, n_episodes: int, act: ActFunction, on_step: OnStep = ..., *, max_ahead_episodes: int = 0
+    ) -> tuple[list[Trajectory], Counter[str]]:
         """Plays a fixed number of episodes to their ends; see `Collector.collect`."""
         ...
 
@@ -118,11 +145,11 @@ class _Rollout:
 
     first: int
     left: int
-    finished: list[Played] = field(default_factory=list)
+    finished: list[Trajectory] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     cut: list[int] = field(default_factory=list)
 
-    def outcome(self) -> tuple[list[Played], Counter[str]]:
+    def outcome(self) -> tuple[list[Trajectory], Counter[str]]:
         """The finished episodes in order, and the failures by cause."""
         return sorted(self.finished, key=lambda played: played.episode.number), self.failures
 
@@ -168,16 +195,16 @@ class Collector:
         self._watch = FailureWatch(max_failure_fraction, "episodes")
         self._sink: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._later: list[Event] = []  # of episodes that were started ahead
-        self._stage = Stage(task, slots, seed, noise_size, attempts, self._sink)
+        self._scheduler = EpisodeScheduler(task, slots, seed, noise_size, attempts, self._sink)
 
     def collect(
         self,
         n_episodes: int,
-        act: Act,
+        act: ActFunction,
         on_step: OnStep = lambda played, transition: True,
         *,
         max_ahead_episodes: int = 0,
-    ) -> tuple[list[Played], Counter[str]]:
+    ) -> tuple[list[Trajectory], Counter[str]]:
         """Plays a fixed number of episodes to their ends.
 
         Args:
@@ -200,21 +227,23 @@ class Collector:
         self.timing, complete = Timing(), False
         self.rollout += 1
         try:
-            rollout = _Rollout(first, run(self._stage.begin(self.rollout, first, n_episodes, max_ahead_episodes, act)))
+            rollout = _Rollout(
+                first, run(self._scheduler.begin(self.rollout, first, n_episodes, max_ahead_episodes, act))
+            )
             self.next_episode = first + rollout.left
             if self._play(rollout, on_step):
-                self.timing.busy_s = run(self._stage.pause())
+                self.timing.busy_s = run(self._scheduler.pause())
                 complete = True
             else:
-                run(self._stage.drain())
+                run(self._scheduler.drain())
             self.cut = rollout.cut
         except DuologueError as reason:
             if isinstance(reason, RunStopped):
                 self.task.client.stop(reason)
-            run(self._stage.drain())
+            run(self._scheduler.drain())
             raise
         finally:
-            self.timing.forward_s = self._stage.forward_s
+            self.timing.forward_s = self._scheduler.forward_s
             self.timing.wall_s = time.perf_counter() - began
             if not complete:
                 self.next_episode = first
@@ -224,7 +253,7 @@ class Collector:
     def close(self) -> None:
         """Gives up what was started ahead; the next rollout starts it again."""
         if not self.task.client.thread.loop.is_closed():
-            self.task.client.run(self._stage.cancel())
+            self.task.client.run(self._scheduler.cancel())
         while not self._sink.empty():
             self._sink.get()
         self._later = []

@@ -16,11 +16,11 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from ..core.errors import ConfigError
 from ..envs.env import task_from
 from ..envs.interfaces.text import NOT_FOR_SB3
 from ..envs.task import Task
 from ..envs.vector import DialogueVectorEnv, Outcome
-from ..inference.errors import ConfigError
 
 
 class DialogueVecEnv(VecEnv):

@@ -34,8 +34,8 @@ def duologue(base_url: str, recording: bool) -> tuple[Call, Run]:
 
     Equal requests would share one answer, so each has an index of its own.
     """
+    from duologue.core.concurrency import calm_collection
     from duologue.inference import Cassette, Endpoint, InferenceClient, Sampling
-    from duologue.inference.garbage import calm_collection
 
     folder = tempfile.mkdtemp(prefix="duologue-bench-")
     client = InferenceClient(Cassette(f"{folder}/cassette.sqlite") if recording else None)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from harness import arguments, progress, report
 
-from duologue.evaluation.comparison import paired_difference
-from duologue.evaluation.statistics import cluster_bootstrap, win_rate
+from duologue.evaluation.stats.comparison import paired_difference
+from duologue.evaluation.stats.win_rates import cluster_bootstrap, win_rate
 
 Floats = npt.NDArray[np.float64]
 

@@ -30,8 +30,8 @@ from duologue.agents import CandidatePolicy, DialoguePPO, DialogueVecEnv
 from duologue.envs import Task
 from duologue.envs.task import embedded_endpoint
 from duologue.inference import Completion, InferenceClient
+from duologue.inference.budget.usage import Meter
 from duologue.inference.embedded import shared_server
-from duologue.inference.meter import Meter
 
 CANDIDATES, DIALOGUES = 4, 8
 RAMP_S = 1.5

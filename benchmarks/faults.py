@@ -102,7 +102,7 @@ def soak(transitions: int, folder: Path) -> dict[str, Any]:
         "MultiInputPolicy", DialogueVecEnv(SLOTS, task), n_steps=STEPS, batch_size=256, n_epochs=1, seed=0
     )
     agent.mean_length = 3.0
-    books = Books()
+    books = UsageReporter()
     began = time.monotonic()
     agent.learn(transitions, callback=books)
     wall_s = time.monotonic() - began
@@ -129,7 +129,7 @@ def soak(transitions: int, folder: Path) -> dict[str, Any]:
     }
 
 
-class Books(BaseCallback):
+class UsageReporter(BaseCallback):
     """What came of every episode, counted beside the agent."""
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duologue.plugins.json_file import write_json
-from duologue.plugins.run_folder import versions
+from duologue.core.files import write_json
+from duologue.run.run_folder import versions
 
 RESULTS = Path(__file__).with_name("results")
 

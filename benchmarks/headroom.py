@@ -17,9 +17,9 @@ from harness import RESULTS, arguments, progress, report
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from duologue.evaluation.bench import bench
-from duologue.evaluation.headroom import Standing, shown
-from duologue.evaluation.plots import draw_standings
+from duologue.commands.bench import bench
+from duologue.evaluation.report.plots import draw_returns
+from duologue.evaluation.stats.headroom import PolicyReturns, shown
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 def table(task: str, summary: dict[str, Any], quick: bool) -> dict[str, Any]:
     """The figures of one task; a full run also draws them, beside the results."""
-    standings = shown([Standing(**{**row, "by_seed": tuple(row["by_seed"])}) for row in summary["results"]])
+    standings = shown([PolicyReturns(**{**row, "by_seed": tuple(row["by_seed"])}) for row in summary["results"]])
     figures: dict[str, Any] = {}
     for standing in standings:
         name = "best constant" if standing.kind == "constant" else standing.name
@@ -58,7 +58,7 @@ def table(task: str, summary: dict[str, Any], quick: bool) -> dict[str, Any]:
         figures[f"{task}/{name}/requests"] = standing.requests
         figures[f"{task}/{name}/tokens"] = standing.tokens
     if not quick:
-        draw_standings(task, standings, [RESULTS / f"headroom_{task.replace(', ', '_')}.svg"])
+        draw_returns(task, standings, [RESULTS / f"headroom_{task.replace(', ', '_')}.svg"])
     return figures
 
 

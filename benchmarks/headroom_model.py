@@ -19,7 +19,7 @@ from headroom import table
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from duologue.evaluation.bench import bench
+from duologue.commands.bench import bench
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 

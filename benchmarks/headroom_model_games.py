@@ -17,7 +17,7 @@ from harness import arguments, progress, report
 from headroom import table
 from headroom_model import config
 
-from duologue.evaluation.bench import bench
+from duologue.commands.bench import bench
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 

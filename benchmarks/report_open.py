@@ -21,7 +21,7 @@ import numpy as np
 from harness import arguments, progress, report, spread
 from selenium import webdriver
 
-from duologue.evaluation.report import write_report
+from duologue.evaluation.report.report import write_report
 
 BARS = {"max_open_s": 3.0}
 FLAGS = (

@@ -20,9 +20,9 @@ from harness import arguments, report
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from duologue.commands.evaluate import train_and_evaluate
 from duologue.evaluation import win_rate
-from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.evaluation.table import is_constant
+from duologue.evaluation.report.tables import is_constant
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 

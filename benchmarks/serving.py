@@ -44,7 +44,7 @@ class Contender(NamedTuple):
 def make_bundle(folder: Path, url: str) -> Path:
     """An untrained `strategy` policy with the hashing encoder: what it decides does not matter here, how long it takes does."""
     from duologue.agents import DialoguePPO, DialogueVecEnv, save_bundle
-    from duologue.agents.networks import NETWORKS
+    from duologue.agents.policies import NETWORKS
     from duologue.envs import Task
     from duologue.inference import Endpoint, InferenceClient
 

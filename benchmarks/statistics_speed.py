@@ -24,11 +24,10 @@ from itertools import combinations
 import numpy as np
 from harness import arguments, progress, report, spread
 
-from duologue.evaluation.battles import Battles
-from duologue.evaluation.comparison import holm, paired_difference, prompts_needed, variance_parts
-from duologue.evaluation.length_control import style_controlled
-from duologue.evaluation.ratings import rate
-from duologue.evaluation.statistics import cluster_bootstrap, win_rate, worst_case
+from duologue.evaluation.stats.comparison import holm, paired_difference, prompts_needed, variance_parts
+from duologue.evaluation.stats.length_control import style_controlled
+from duologue.evaluation.stats.ratings import Battles, rate
+from duologue.evaluation.stats.win_rates import cluster_bootstrap, win_rate, worst_case
 
 CONTESTANTS, PROMPTS = 28, 805
 BARS = {"max_all_statistics_s": 5.0, "max_ratings_s": 5.0}

@@ -9,14 +9,14 @@ import gymnasium as _gymnasium
 from ..inference.scripted_models import register_scripted
 from .dialogue import Dialogue
 from .env import DialogueEnv, FixedInfo
-from .episodes import Curriculum, Episode
+from .episode import Curriculum, Episode, EpisodeFailed, Observation, Transition
 from .games import Game, generate, make_game
 from .interfaces import ActionInterface, make_interface
-from .observation import Observation, Observer
+from .observation import Observer
 from .policies import ConstantPolicy, Policy, RandomPolicy, constant_policies
-from .scenarios import GAMES, Scenario, load_scenarios, write_scenarios
+from .scenarios.loading import load_scenarios
+from .scenarios.scenario import GAMES, Scenario, write_scenarios
 from .task import Task
-from .transition import EpisodeFailed, Transition
 from .users import NoUser, RuleUser, ScriptedUser, User, make_user
 from .vector import DialogueVectorEnv
 
@@ -36,7 +36,7 @@ for _game in GAMES:
         kwargs={"game": _game},
     )
 
-register_scripted(".envs.games.scripted:scripted_answer", GAMES)
+register_scripted(".envs.games.generate:scripted_answer", GAMES)
 
 __all__ = [
     "GAMES",

@@ -9,18 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..core.errors import CallFailed, DuologueError
 from ..inference.completion import Completion, Message
-from ..inference.errors import CallFailed, DuologueError
-from ..plugins.judged import Judged
-from ..plugins.verdict import Failure, Turn
-from .episodes import Episode
+from ..plugins.judge import Failure, Judged, Turn
+from .episode import DialogueState, Episode, EpisodeFailed, Observation, Transition, TurnDeadline, as_turn
 from .interfaces.base import Request
-from .observation import Observation
-from .scenarios import Scenario
-from .state import DialogueState
+from .scenarios.scenario import Scenario
 from .task import Task
-from .transition import EpisodeFailed, Transition, TurnDeadline
-from .turns import as_turn
 
 T = TypeVar("T")
 

@@ -11,12 +11,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from ..inference.errors import ArgumentError, ConfigError, near_miss
+from ..core.errors import ArgumentError, ConfigError, near_miss
 from .dialogue import Dialogue
-from .episodes import Episode
-from .observation import Observation
+from .episode import Episode, Observation
 from .policies import action_mask
-from .scenarios import Scenario
+from .scenarios.scenario import Scenario
 from .task import Task
 
 

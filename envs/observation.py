@@ -10,11 +10,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from ..inference.encoders import Encoder
+from .episode import DialogueState, Observation
 from .interfaces.base import ActionInterface, Features
-from .state import DialogueState
-
-Observation = dict[str, npt.NDArray[np.float32]]
-"""The arrays of a Gymnasium `Dict` space by their names."""
 
 SCALARS = (
     "turn",  # assistant turns so far / 10

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from .episode import Observation
 from .interfaces import ActionInterface
-from .observation import Observation
 
 PLAIN_SAMPLE = "plain sample"
 """Name of the one constant policy of an interface whose actions are exchangeable."""

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..core.errors import ConfigError
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder, make_encoder
 from ..inference.endpoint import Endpoint, Sampling, endpoints_from_settings
-from ..inference.errors import ConfigError
 from ..plugins.judge import JudgeContext
-from ..plugins.reward import Reward
-from .episodes import Curriculum
+from ..plugins.rewards.reward import Reward
+from .episode import Curriculum
 from .games import game_of, parts_of, with_directives
 from .interfaces import ActionInterface, make_interface
 from .observation import Observer
-from .scenarios import Scenario, load_scenarios
+from .scenarios.loading import load_scenarios
+from .scenarios.scenario import Scenario
 from .users import ScriptedUser, User, check_user, make_user, most_turns
 
 SYSTEM = "Answer in one or two short sentences."

@@ -18,15 +18,13 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
-from ..inference.errors import ArgumentError, ConfigError
+from ..core.errors import ArgumentError, ConfigError
 from .dialogue import Dialogue
 from .env import scenario_by_id, task_from
-from .episodes import Episode
-from .observation import Observation
+from .episode import Episode, EpisodeFailed, Observation, Transition
 from .policies import action_mask
-from .scenarios import Scenario
+from .scenarios.scenario import Scenario
 from .task import Task
-from .transition import EpisodeFailed, Transition
 
 Started = tuple[Observation, dict[str, Any]]
 Outcome = tuple[Transition | None, Started | None]

@@ -1,24 +1,48 @@
-"""Who is compared: anything that plays a scenario to its end."""
+"""Contestants of an evaluation: anything that plays a scenario to its end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from zlib import crc32
 
+from ..core.errors import ConfigError, near_miss
 from ..envs.dialogue import Dialogue
-from ..envs.episodes import Episode
-from ..envs.interfaces.plain import Plain
-from ..envs.observation import Observation
+from ..envs.episode import Episode, Observation, Transition, as_turn
+from ..envs.interfaces.one_phase import Plain
 from ..envs.policies import PLAIN_SAMPLE, ConstantPolicy, Policy, RandomPolicy, constant_policies
-from ..envs.scenarios import Scenario
+from ..envs.scenarios.scenario import Scenario
 from ..envs.task import Task
-from ..envs.turns import as_turn
-from ..inference.errors import ConfigError, near_miss
-from ..plugins.bench import Bench
-from ..plugins.verdict import Score, Turn
-from .playing import played
+from ..inference.completion import Message
+from ..plugins.batched_judge import BatchedJudge
+from ..plugins.judge import Score, Turn
+
+ActFunction: TypeAlias = Callable[[Observation, Dialogue], Awaitable[Any]]
+"""From what is seen, and the dialogue itself, to the action."""
+
+
+async def played(
+    task: Task, episode: Episode, act: ActFunction
+) -> AsyncIterator[tuple[tuple[Message, ...], Transition]]:
+    """Plays an episode.
+
+    Yields:
+        Every turn: the messages before it, and what came of it.
+
+    Raises:
+        EpisodeFailed: If a call failed after its retries.
+    """
+    dialogue = Dialogue(task, observe_end=False)
+    observation, _ = await dialogue.reset(episode)
+    over = False
+    while not over:
+        action = await act(observation, dialogue)
+        before = tuple(dialogue.state.messages)
+        transition = await dialogue.step(action)
+        observation, over = transition.observation, transition.terminated or transition.truncated
+        yield before, transition
+
 
 BASELINE_DRAW = 10_000
 """Where the plain baseline's samples begin: far from any candidate's, so that it is never compared with itself."""
@@ -104,7 +128,7 @@ class OracleContestant(PolicyContestant):
         first_draw: Added to the repeat to give the draw.
     """
 
-    def __init__(self, task: Task, bench: Bench, name: str = "best-of-n oracle", first_draw: int = 0) -> None:
+    def __init__(self, task: Task, bench: BatchedJudge, name: str = "best-of-n oracle", first_draw: int = 0) -> None:
         super().__init__(name, ConstantPolicy(0), task, first_draw)
         self._bench = bench
 
@@ -134,7 +158,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
             raise ValueError(f"`contestants` holds `{kind}`, which is no kind: {near_miss(str(kind), KINDS)}")
 
 
-def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Bench | None) -> list[Contestant]:
+def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: BatchedJudge | None) -> list[Contestant]:
     """The contestants of an evaluation.
 
     Args:

@@ -1,32 +1,93 @@
-"""Contestants of a comparison: models behind endpoints, bundles, untrained policies, answers that are there already."""
+"""Contestants of a comparison: models behind endpoints, local models with adapters, bundles, answers from files."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 
+from ..core.errors import ConfigError, near_miss
+from ..envs.dialogue import Dialogue
+from ..envs.episode import Observation, as_turn
 from ..envs.interfaces import make_interface
-from ..envs.interfaces.plain import Plain
+from ..envs.interfaces.one_phase import Plain
+from ..envs.interfaces.text import Text
 from ..envs.policies import ConstantPolicy, RandomPolicy
-from ..envs.scenarios import Scenario
+from ..envs.scenarios.scenario import Scenario
 from ..envs.task import Task
-from ..envs.turns import as_turn
+from ..inference.completion import Completion, Message
 from ..inference.endpoint import Endpoint
-from ..inference.errors import ConfigError, near_miss
-from ..plugins.bench import Bench
-from .answer_files import Replies, read_answers
+from ..plugins.batched_judge import BatchedJudge
 from .contestants import Answer, Contestant, OracleContestant, PolicyContestant
-from .writers import local_writer
+from .exchange.answer_files import Replies, read_answers
+
+SETTINGS = ("adapter", "local", "decoding", "device")
+"""Of such a contestant: the adapter's folder, the model beneath, how it is sampled, where it runs."""
+
+
+class Writes(Protocol):
+    """Writes turns; see `agents.lora.writer.Desk`."""
+
+    async def write(self, messages: Sequence[Message], key: int) -> Completion:
+        """The next turn of a dialogue; equal keys give equal turns."""
+        ...
+
+
+class WriterContestant(PolicyContestant):
+    """Somebody who writes the turns itself.
+
+    Args:
+        name: What tables call it.
+        desk: Who writes.
+        task: The task without reward.
+        first_draw: Added to the repeat to give the key.
+    """
+
+    def __init__(self, name: str, desk: Writes, task: Task, first_draw: int = 0) -> None:
+        super().__init__(name, ConstantPolicy(""), replace(task, interface=Text()), first_draw)
+        self._batched_writer = desk
+
+    async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
+        return await self._batched_writer.write(dialogue.state.messages, self._first_draw + repeat)
+
+
+def local_writer(name: str, settings: Mapping[str, Any], task: Task, where: str, first_draw: int) -> WriterContestant:
+    """A local model as a contestant.
+
+    Args:
+        name: What tables call it.
+        settings: Of `SETTINGS`.
+        task: With the scenarios. Where it has no system prompt an adapter keeps the one that it was trained with.
+        where: The settings' place in the configuration.
+        first_draw: Which independent sample is its first.
+
+    Raises:
+        ConfigError: If a setting is unknown, something cannot be loaded, or the extra is missing.
+    """
+    for key in settings:
+        if key not in SETTINGS:
+            raise ConfigError(f"`{where}.{key}` is not a setting of a local model: {near_miss(key, SETTINGS)}")
+    try:
+        from ..agents.lora.adapter import load_writer
+        from ..agents.lora.writer import BatchedWriter
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"`{where}` needs the package `{error.name}`: run `pip install 'duologue[train,lora]'`"
+        ) from error
+    writer, record = load_writer(
+        settings.get("adapter"), settings.get("local"), settings.get("device", "auto"), settings.get("decoding")
+    )
+    learnt = (record.get("task") or {}).get("system") or ""
+    return WriterContestant(name, BatchedWriter(writer), replace(task, system=task.system or learnt), first_draw)
 
 
 def make_entrant(
-    name: str, settings: Any, task: Task, where: str, first_draw: int = 0, bench: Bench | None = None
+    name: str, settings: Any, task: Task, where: str, first_draw: int = 0, bench: BatchedJudge | None = None
 ) -> Contestant:
     """Builds a contestant of a comparison.
 
@@ -84,7 +145,7 @@ def _bundled(name: str, own: Mapping[str, Any], task: Task, where: str, first_dr
 
 
 def _untrained(
-    name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int, bench: Bench | None
+    name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int, bench: BatchedJudge | None
 ) -> Contestant:
     if own["policy"] not in _POLICIES:
         raise ConfigError(
@@ -150,7 +211,7 @@ class FileContestant:
         return Answer(scenario, repeat, tuple(turns), ("from a file",) * len(turns))
 
 
-class Remembered:
+class CachedContestant:
     """A contestant that gives each of its answers once, however many others it meets; one that failed is asked for again."""
 
     def __init__(self, contestant: Contestant) -> None:

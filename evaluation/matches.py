@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..envs.scenarios import Scenario
-from ..envs.transition import EpisodeFailed
+from ..core.errors import DuologueError, RunStopped
+from ..core.files import json_line
+from ..envs.episode import EpisodeFailed
+from ..envs.scenarios.scenario import Scenario
 from ..inference.completion import Message
-from ..inference.errors import DuologueError, RunStopped
-from ..inference.records import json_line
 from .contestants import Answer, Contestant
-from .judging import Match, Referee, first_place, same_winner
-from .statistics import WinRate, win_rate
+from .referee import Match, Referee, first_place, same_winner
+from .stats.win_rates import WinRate, win_rate
 
 T = TypeVar("T")
 

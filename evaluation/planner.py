@@ -1,4 +1,4 @@
-"""Upper bounds of the requests of a run, by phase and role, computed from its configuration alone.
+"""Upper bounds of a run's requests, by phase and role, from its configuration alone.
 
 Every count is the smaller of two bounds. The first follows from the number of turns that can be played. The second follows
 from the cassette: the same request with the same sample index is paid once. A dialogue has one history for every sequence of
@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from ..core.errors import ConfigError, near_miss
 from ..envs.interfaces.base import ActionInterface
 from ..envs.policies import constant_policies
-from ..envs.scenarios import Scenario
+from ..envs.scenarios.scenario import Scenario
 from ..envs.task import Task
 from ..envs.users import NoUser, ScriptedUser, most_turns
-from ..inference.cassette import Mode
+from ..inference.cassette.archive import Lengths
+from ..inference.cassette.cassette import Mode
 from ..inference.endpoint import Endpoint, Price
-from ..inference.errors import ConfigError, near_miss
-from ..inference.lengths import Lengths
-from ..inference.parameters import MOST_CHANGES
-from ..inference.retries import RetryBudget
+from ..inference.transport.parameters import MOST_CHANGES
+from ..inference.transport.retries import RetryBudget
 from .contestants import KINDS
-from .judging import Referee
+from .referee import Referee
 
 if TYPE_CHECKING:
     from .validation import WinRateValidator

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..envs.scenarios import GAMES, SHIPPED
-from ..inference.errors import ConfigError
-from ..inference.saying import say
+from ..core.console import say
+from ..core.errors import ConfigError
+from ..core.run_files import CONFIG
+from ..envs.scenarios.loading import SHIPPED
+from ..envs.scenarios.scenario import GAMES
 from ..plugins.manager import plugins
-from ..plugins.places import CONFIG
 from ..plugins.publish import defaults
 
 _WORD = re.compile(r"[a-z_]+")

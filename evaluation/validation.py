@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..core.settings import construct
 from ..envs.policies import Policy
-from ..envs.scenarios import load_scenarios
+from ..envs.scenarios.loading import load_scenarios
 from ..envs.task import Task
 from ..inference.endpoint import endpoints_from_settings
-from ..inference.errors import ConfigError
-from ..inference.settings import construct
 from ..plugins.judge import JudgeContext
 from .contestants import PolicyContestant, plain_baseline
-from .entrants import Remembered
-from .judging import Referee, WhichTurns, make_referee
+from .entrants import CachedContestant
 from .matches import MAX_FAILURE_FRACTION, play_matches
+from .referee import Referee, WhichTurns, make_referee
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class WinRateValidator:
         self.every, self.keep = settings.every, settings.keep
         self.task, self.referee = task, referee
         self.settings, self._folder = settings, folder / "validation"
-        self._baseline = Remembered(plain_baseline(task))
+        self._baseline = CachedContestant(plain_baseline(task))
 
     def validate(self, policy: Policy, timesteps: int) -> dict[str, Any]:
         """Plays the matches of one validation.
@@ -122,53 +121,3 @@ def make_validator(config: Mapping[str, Any], folder: Path, task: Task) -> WinRa
     judge = dict(settings.judge or {})
     referee = make_referee(judge, "validation.judge", "judge@validation.judge", context, scenarios, settings.judged)
     return WinRateValidator(settings, replace(task.without_reward(scenarios), turn_deadline_s=None), referee, folder)
-
-
-def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`duologue train`: trains a policy, validating it meanwhile if the configuration says so.
-
-    Args:
-        config: The resolved configuration.
-        folder: The run folder.
-
-    Returns:
-        What ``summary.json`` says of it.
-    """
-    if (config.get("agent") or {}).get("name") in WRITERS:
-        return _train_writer(config, folder)
-    from ..agents.train import train as train_policy
-
-    return train_policy(config, folder, lambda task: make_validator(config, folder, task))
-
-
-WRITERS = ("grpo", "dpo")
-"""Agents that are local models and write the turn themselves."""
-
-
-def refuse_writer(config: Mapping[str, Any], command: str) -> None:
-    """Says of an agent that writes how it is trained and compared.
-
-    Args:
-        config: The resolved configuration.
-        command: That is for policies only.
-
-    Raises:
-        ConfigError: If the configuration's agent is one.
-    """
-    name = (config.get("agent") or {}).get("name")
-    if name in WRITERS:
-        raise ConfigError(
-            f"`agent={name}` is no policy for `duologue {command}`: train it by `duologue train agent={name}`, and compare what "
-            "came out by `duologue compare prompts=assistant +contestants.base.local=embedded://smollm2 "
-            "+contestants.tuned.adapter=runs/train/latest`"
-        )
-
-
-def _train_writer(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    try:
-        from ..agents.lora import train as train_writer
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"`agent={config['agent']['name']}` needs the package `{error.name}`: run `pip install 'duologue[train,lora]'`"
-        ) from error
-    return train_writer(config, folder)

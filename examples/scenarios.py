@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from duologue.envs import DialogueEnv, Scenario, Task
-from duologue.envs.scenarios import write_scenarios
-from duologue.envs.state import DialogueState
+from duologue.envs.episode import DialogueState
+from duologue.envs.scenarios.scenario import write_scenarios
 from duologue.plugins import Reward, Score, Turn
 
 MINE = [

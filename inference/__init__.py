@@ -1,12 +1,6 @@
 """Endpoints and the client that asks them; knows nothing of dialogues, judges or training."""
 
-from .budget import Budget, Limits
-from .cassette import Cassette
-from .client import InferenceClient
-from .completion import Completion, Message, TokenLogprob, TopLogprob
-from .encoders import Encoder, make_encoder
-from .endpoint import Endpoint, Price, Sampling, endpoints_from_settings
-from .errors import (
+from ..core.errors import (
     BudgetSpent,
     CallFailed,
     CassetteError,
@@ -23,8 +17,14 @@ from .errors import (
     TooManyFailures,
     Unreadable,
 )
-from .meter import Meter, Usage
-from .retries import RetryBudget
+from .budget.budget import Budget, Limits
+from .budget.usage import Meter, Usage
+from .cassette.cassette import Cassette
+from .client import InferenceClient
+from .completion import Completion, Message, TokenLogprob, TopLogprob
+from .encoders import Encoder, make_encoder
+from .endpoint import Endpoint, Price, Sampling, endpoints_from_settings
+from .transport.retries import RetryBudget
 
 __all__ = [
     "Budget",

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from .bounds import LONGEST
+from ..core.errors import InferenceError
 from .client import InferenceClient
 from .endpoint import Endpoint
-from .errors import InferenceError
-from .gate import OVERLOADED
+from .transport.bounds import LONGEST
+from .transport.limiter import OVERLOADED
 
 _SHORT, _LONGER = "Say one word.", "Invent a village: its name, and in one sentence what grows there."
 _TOKENS, _MORE_TOKENS = 8, 24

@@ -1,7 +1,7 @@
 """The one way out: every call of every role to any OpenAI-compatible endpoint goes through `InferenceClient`.
 
 Request bodies are written and answers decoded by msgspec, because building pydantic models costs more than the call;
-`inference.lane` says who carries them. All connections live on one event loop in one thread. Nothing here knows what the
+`inference.transport.channel` says who carries them. All connections live on one event loop in one thread. Nothing here knows what the
 calls are for.
 """
 
@@ -18,21 +18,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .bounds import Bounds
-from .budget import Amount, Budget
-from .cassette import DEFAULT_PLACE, Cassette
+from ..core.concurrency import LoopThread, T
+from ..core.errors import EndpointRefused, InferenceError, NotAnAPI, RunStopped
+from ..core.settings import construct
+from .answers import Counted, mend, read_usage
+from .budget.budget import Amount, Budget
+from .budget.shared import budget_from_settings
+from .budget.usage import Ledger, Meter
+from .cassette.cassette import DEFAULT_PLACE, Cassette
+from .cassette.single_flights import SingleFlights
 from .completion import Completion, Message, read_completion, read_embeddings
-from .counted import Counted, read_usage
 from .endpoint import Endpoint, Sampling
-from .errors import EndpointRefused, InferenceError, NotAnAPI, RunStopped
-from .ledger import Ledger
-from .lenient import mend
-from .loop import LoopThread, T
-from .meter import Meter
-from .no_answer import no_answer
-from .retries import RetryBudget
-from .settings import construct
-from .single_flights import SingleFlights
+from .refusals import no_answer
+from .transport.bounds import Bounds
+from .transport.retries import RetryBudget
 
 R = TypeVar("R")
 
@@ -64,7 +63,9 @@ class InferenceClient:
         self.meter = meter or Meter()
         self.thread = LoopThread()
         self.bounds = Bounds(budget, retries or RetryBudget())
-        from .transport import Transport  # brings the `openai` package, whose import takes longer than all else here
+        from .transport.transport import (
+            Transport,  # brings the `openai` package, whose import takes longer than all else here
+        )
 
         self._transport = Transport(self.bounds, self.meter.parameters)
         self._closed = False
@@ -82,7 +83,7 @@ class InferenceClient:
         """
         return cls(
             construct(Cassette, settings.get("cassette") or {}, "inference.cassette"),
-            budget=Budget.from_settings(settings.get("budget")),
+            budget=budget_from_settings(settings.get("budget")),
             retries=construct(RetryBudget, settings.get("retries") or {}, "inference.retries"),
         )
 

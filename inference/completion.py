@@ -8,11 +8,10 @@ from typing import TypedDict
 
 import msgspec
 
-from .answer_body import AnswerMessage, TokenLogprob, TopLogprob, decode_chat
-from .counted import Counted
+from ..core.errors import EndpointRefused, Unreadable
+from .answers import AnswerMessage, Counted, TokenLogprob, TopLogprob, decode_chat
 from .endpoint import Endpoint
-from .errors import EndpointRefused, Unreadable
-from .no_answer import no_answer
+from .refusals import no_answer
 
 __all__ = ["Completion", "Message", "TokenLogprob", "TopLogprob", "read_completion", "read_embeddings"]
 

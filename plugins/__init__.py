@@ -1,14 +1,11 @@
 """Judges as plugins: hooks, verdicts, the reward's composition and the built-in judges."""
 
-from .hookspecs import hookimpl
-from .judge import Judge, JudgeContext, PairwiseJudge
-from .judged import Judged
-from .lifecycle import RolloutStats, RunInfo
+from .hookspecs import RolloutStats, RunInfo, hookimpl
+from .judge import Abstain, Failure, Judge, JudgeContext, Judged, PairwiseJudge, Preference, Score, Turn, Verdict
 from .manager import Plugins, plugins
 from .registrar import JudgeRegistrar, JudgeSpec
-from .reward import Reward
-from .verdict import Abstain, Failure, Preference, Score, Turn, Verdict
-from .weighted import Weighted
+from .rewards.reward import Reward
+from .rewards.weights import Weighted
 
 __all__ = [
     "Abstain",

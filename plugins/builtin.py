@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .hookspecs import hookimpl
 from .judges import settings
-from .weighted import spread
+from .rewards.weights import spread
 
 if TYPE_CHECKING:
+    from .judge import Score
     from .registrar import Cost, JudgeRegistrar, Kind
-    from .verdict import Score
 
 
 class _Offer(NamedTuple):

@@ -1,15 +1,145 @@
-"""What a judge is: an object with one asynchronous method, `score` or `compare`, and `aclose`."""
+"""What a judge sees, what it may answer, and the protocols that judges implement. A failure is never a number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from ..core.errors import ConfigError
+from ..core.user_code import place_of
 from ..inference.client import InferenceClient
+from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
-from ..inference.errors import ConfigError
-from .verdict import Failure, Preference, Turn, Verdict
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant reply in its dialogue, as judges see it.
+
+    Attributes:
+        messages: The dialogue before the reply, the scenario's system prompt included; never the interface's
+            directives.
+        reply: What the assistant said.
+        reference: A good answer, hidden from the assistant; None if the scenario has none.
+        scenario_id: Which scenario it was.
+        tags: The scenario's tags.
+        hidden: Facts that neither the assistant nor the policy sees.
+        finish_reason: ``stop``, or ``length`` if the reply was cut.
+        index: The turn's number in its dialogue, from 0.
+        last: Whether the dialogue ends with this turn; None where a judge is asked while the user's reply decides it, see
+            `Judge`.
+        attempt: How many earlier attempts to judge this turn failed; a judge that asks a model then takes a new sample.
+    """
+
+    messages: tuple[Message, ...]
+    reply: str
+    reference: str | None = None
+    scenario_id: str = ""
+    tags: tuple[str, ...] = ()
+    hidden: Mapping[str, Any] = field(default_factory=dict)
+    finish_reason: str = "stop"
+    index: int = 0
+    last: bool | None = True
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """A judge's number, higher is better; the judge's docstring gives its range.
+
+    Attributes:
+        value: The number.
+        components: Its parts, by name.
+        rationale: What the judge said.
+        cost_usd: What it cost at the endpoint's price.
+        latency_s: Seconds that a judge model took.
+    """
+
+    value: float
+    components: Mapping[str, float] = field(default_factory=dict)
+    rationale: str = ""
+    cost_usd: float = 0.0
+    latency_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Abstain:
+    """The judge has nothing to say of this turn, and that is no fault: a reference judge without a reference."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The judge should have had something to say and could not: it crashed, or its answer cannot be read."""
+
+    error: str
+
+    @classmethod
+    def raised(cls, error: BaseException) -> Failure:
+        """The failure of code that raised an exception, with the file and the line if it is a user's code."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        place = place_of(error)
+        return cls(text if place is None else f"{text} ({place})")
+
+
+Verdict: TypeAlias = Score | Abstain | Failure
+"""What a judge says of one turn."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which of two replies a pairwise judge prefers, in the order in which it saw them.
+
+    Attributes:
+        winner: The better one, or ``tie``.
+        rationale: What the judge said.
+        cost_usd: What it cost.
+        score: How sure it is, where that is known: the first reply's expected score, in [0, 1].
+        latency_s: Seconds that a judge model took.
+    """
+
+    winner: Literal["first", "second", "tie"]
+    rationale: str = ""
+    cost_usd: float = 0.0
+    score: float | None = None
+    latency_s: float = field(default=0.0, compare=False)
+
+
+POINTS: Mapping[str, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""The first reply's score by the winner."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The outcome of one turn.
+
+    Attributes:
+        reward: The scalar, or None if a judge failed: a failure is never a number.
+        verdicts: By judge, as they were given.
+        failure: ``judge: error`` of the first failure, or None.
+        terms: What each judge, and the cost, adds to the built-in weighted sum before gates, the weight of those that
+            abstained included.
+        potentials: The potential of the state that the turn led to, by judge.
+    """
+
+    reward: float | None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    failure: str | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    potentials: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The raw scores by judge, abstentions and failures left out."""
+        return {name: verdict.value for name, verdict in self.verdicts.items() if isinstance(verdict, Score)}
+
+    @property
+    def logged(self) -> dict[str, float]:
+        """What a turn's ``info`` says of it: ``reward/<judge>``, the raw score, and ``term/<judge>``."""
+        scores = {f"reward/{name}": float(value) for name, value in self.scores.items()}
+        return scores | {f"term/{name}": float(value) for name, value in self.terms.items()}
 
 
 @runtime_checkable

@@ -17,8 +17,8 @@ from typing import Any
 
 import pluggy
 
-from ..inference.errors import ConfigError, PluginError, near_miss
-from ..inference.settings import construct, load
+from ..core.errors import ConfigError, PluginError, near_miss
+from ..core.settings import construct, load
 from . import builtin, hookspecs
 from .judge import Judge, JudgeContext, PairwiseJudge
 from .registrar import BLOCK, RESERVED, JudgeRegistrar, JudgeSpec

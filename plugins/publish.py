@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, make_dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, get_type_hints
 
-from ..inference.errors import PluginError
+from ..core.errors import PluginError
 from .manager import Plugins
 from .registrar import RESERVED, JudgeSpec
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Literal, TypeAlias, get_args
 
-from ..inference.errors import PluginError
-from .weighted import Weighted
+from ..core.errors import PluginError
+from .rewards.weights import Weighted
 
 BLOCK = "DUOLOGUE_BLOCK_PLUGINS"
 RESERVED = {"name", *(entry.name for entry in fields(Weighted))}

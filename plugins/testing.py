@@ -19,11 +19,10 @@ from typing import Any
 
 from ..inference.client import InferenceClient
 from ..inference.endpoint import Endpoint
-from .judge import Judge, JudgeContext, PairwiseJudge
+from .judge import Abstain, Failure, Judge, JudgeContext, PairwiseJudge, Preference, Score, Turn
 from .manager import Plugins, plugins
 from .publish import defaults
 from .registrar import JudgeSpec
-from .verdict import Abstain, Failure, Preference, Score, Turn
 
 LONGEST_BLOCK_S = 0.5
 """Seconds for which a judge may keep the event loop to itself; every dialogue waits meanwhile."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..agents.bundle import Bundle
 from ..agents.policies import TorchPolicy
+from ..envs.episode import DialogueState, Observation
 from ..envs.interfaces.base import ActionInterface, Request
-from ..envs.observation import Observation, Observer
+from ..envs.observation import Observer
 from ..envs.policies import Policy
-from ..envs.state import DialogueState
 from ..inference.client import InferenceClient
 from ..inference.encoders import Encoder
 from ..inference.endpoint import Endpoint

@@ -25,11 +25,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .bodies import Inflater, TooLarge, inflated
-from .chat_request import checked
 from .completions import Service
 from .feedback import Feedback
-from .problem import ClientGone, Problem
+from .requests import ClientGone, Inflater, Problem, TooLarge, checked, inflated
 
 _LOG = logging.getLogger("duologue.serving")
 

@@ -12,17 +12,15 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
-from ..envs.state import DialogueState
+from ..core.errors import near_miss
+from ..envs.episode import DialogueState
 from ..inference.completion import read_completion
-from ..inference.errors import near_miss
 from .alias import Alias, Decision
-from .candidates import as_asked, merge
-from .forwarding import forward, overheard
+from .answers import as_asked, forward, merge, overheard
 from .local_writer import WriterAlias
-from .metrics import Metrics
-from .problem import Problem
+from .monitoring import Metrics, Watch, share_of, streamed_text, whole_text
+from .requests import Problem
 from .upstream import Reply, Upstream
-from .watch import Watch, share_of, streamed_text, whole_text
 
 _LOG = logging.getLogger("duologue.serving")
 

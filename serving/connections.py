@@ -20,8 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .app import Limits
-from .metrics import Metrics
-from .problem import Problem
+from .monitoring import Metrics
+from .requests import Problem
 
 _KEEP_ALIVE_S = 75
 """Idle seconds before a connection is closed: longer than clients keep theirs, so that none is closed while they send on it."""

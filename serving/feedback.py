@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from .problem import Problem
+from .requests import Problem
 
 _LOG = logging.getLogger("duologue.serving")
 

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from ..envs.state import DialogueState
+from ..core.errors import ConfigError
+from ..envs.episode import DialogueState
 from ..inference.completion import Completion
-from ..inference.errors import ConfigError
-from .candidates import as_asked
-from .problem import Problem
+from .answers import as_asked
+from .requests import Problem
 
 _FIELDS: Mapping[str, tuple[str, Callable[[Any], float]]] = {
     "temperature": ("temperature", float),
@@ -49,8 +49,7 @@ class WriterAlias:
     def __init__(self, name: str, folder: Path, local: str | None = None, device: str = "auto") -> None:
         try:
             from ..agents.lora.adapter import load_writer
-            from ..agents.lora.desk import Desk
-            from ..agents.lora.writer import LocalWriter
+            from ..agents.lora.writer import BatchedWriter, LocalWriter
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"`{name}` is a local model, which needs the package `{error.name}`: run `pip install 'duologue[train,lora]'`"
@@ -59,7 +58,9 @@ class WriterAlias:
         self.name, self.base, self._decoding = name, str(record["model"]), writer.decoding
         self._system = str((record.get("task") or {}).get("system") or "")
         lock = threading.Lock()  # turns that are sampled otherwise are another batch, and the model does one at a time
-        self._make: Callable[[Any], Any] = lambda decoding: Desk(LocalWriter(writer.local, decoding), lock=lock)
+        self._make: Callable[[Any], Any] = lambda decoding: BatchedWriter(
+            LocalWriter(writer.local, decoding), lock=lock
+        )
         self._desks: dict[Any, Any] = {}
 
     async def answer(self, body: Mapping[str, Any]) -> Response:
@@ -74,7 +75,7 @@ class WriterAlias:
         state = DialogueState.of(body["messages"])
         if self._system and not any(message["role"] == "system" for message in state.messages):
             state.messages.insert(0, {"role": "system", "content": self._system})
-        desk = self._desk(body)
+        desk = self._batched_writer(body)
         seed = body.get("seed") if isinstance(body.get("seed"), int) else 0
         keys = [int(seed or 0) * 1_000 + choice for choice in range(body.get("n") or 1)]
         turns = await asyncio.gather(*(desk.write(state.messages, key) for key in keys))
@@ -82,7 +83,7 @@ class WriterAlias:
         headers = {"x-duologue-alias": quote(self.name), "x-duologue-action": "written"}
         return as_asked(completion, body, headers)
 
-    def _desk(self, body: Mapping[str, Any]) -> Any:
+    def _batched_writer(self, body: Mapping[str, Any]) -> Any:
         """Where turns are written that are sampled like this one."""
         given = {**body, "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
         try:

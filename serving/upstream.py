@@ -19,14 +19,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from ..core.errors import DuologueError
 from ..inference.embedded import embedded_urls
 from ..inference.endpoint import NO_KEY, Endpoint, joined
-from ..inference.errors import DuologueError
-from ..inference.parameters import Parameters
 from ..inference.refusals import read_refusal
-from ..inference.wire import Wire
-from .bodies import Inflater, TooLarge
-from .problem import Problem
+from ..inference.transport.connections import ConnectionPool
+from ..inference.transport.parameters import Parameters
+from .requests import Inflater, Problem, TooLarge
 
 _LOG = logging.getLogger("duologue.serving")
 
@@ -206,7 +205,7 @@ class Upstream:
                 return
             self._urls = await embedded_urls(self.endpoint) if self.endpoint.embedded else [self.endpoint.base_url]
             self._key = self.endpoint.api_key()
-            proxy = Wire(self._urls[0], trust_env=not self.endpoint.embedded).proxy
+            proxy = ConnectionPool(self._urls[0], trust_env=not self.endpoint.embedded).proxy
             self._sessions = self._session(proxy, reuse=True), self._session(proxy, reuse=False)
 
     def _session(self, proxy: str | None, reuse: bool) -> aiohttp.ClientSession:

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from duologue.cli import main
-from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION, usage
+from duologue.commands.table import COMMANDS, WITHOUT_CONFIGURATION, usage
 from duologue.envs import GAMES
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish

@@ -22,14 +22,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import OmegaConf
 
-from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
+from duologue.commands import cassette as cassette_command
+from duologue.commands import init as new_project
+from duologue.commands.exchange import ExportOptions, ImportOptions, PairExportOptions
+from duologue.commands.table import COMMANDS, WITHOUT_CONFIGURATION
 from duologue.composed import task_overrides
-from duologue.envs import new_project
-from duologue.envs.importers import IMPORTERS, DataOptions
-from duologue.evaluation.exchange import ExportOptions, ImportOptions, PairExportOptions
-from duologue.inference import cassette_command
-from duologue.inference.options import read_arguments
-from duologue.inference.settings import construct
+from duologue.core.settings import construct, read_arguments
+from duologue.envs.scenarios import IMPORTERS, DataOptions
 from duologue.plugins import Plugins
 from duologue.plugins.publish import publish
 

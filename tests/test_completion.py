@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duologue.cli import main
-from duologue.commands import COMMANDS, WITHOUT_CONFIGURATION
+from duologue.commands.table import COMMANDS, WITHOUT_CONFIGURATION
 from duologue.completion import SCRIPTS
 
 

@@ -71,7 +71,7 @@ def test_every_key_of_the_summary_is_documented():
     text = (ROOT / "docs" / "run-folder.md").read_text()
     source = "".join(
         (ROOT / name).read_text()
-        for name in ("plugins/run_folder.py", "agents/train.py", "agents/reporter.py", "evaluation/matches.py")
+        for name in ("run/run_folder.py", "agents/training.py", "agents/reporter.py", "evaluation/matches.py")
     )
     for key in (
         "version",

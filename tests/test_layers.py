@@ -6,9 +6,41 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {"inference": 0, "conf": 0, "plugins": 1, "envs": 2, "agents": 3, "evaluation": 4, "serving": 4}
+FLOORS = {
+    "core": 0,
+    "conf": 0,
+    "inference": 1,
+    "plugins": 2,
+    "run": 3,
+    "envs": 4,
+    "agents": 5,
+    "evaluation": 6,
+    "serving": 6,
+    "commands": 7,
+}
+LONGEST = 450
 MODULES = [path for room in FLOORS for path in sorted((ROOT / room).rglob("*.py"))]
+PRODUCT = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in [*MODULES, *sorted(ROOT.glob("*.py"))]
+    if path.name != "__init__.py"
+}
 BANNED = {"utils", "helpers", "misc", "common"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the project that a module needs, also those that it imports in functions or for its types."""
+    module = path.relative_to(ROOT).with_suffix("").parts
+    package = module[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*package[: len(package) - (node.level - 1)], *(node.module or "").split("."))
+            target = ".".join(part for part in base if part)
+            for name in node.names:
+                full = f"{target}.{name.name}" if target else name.name
+                found.add(full if full in PRODUCT else target)
+    return {name for name in found if name in PRODUCT} - {".".join(module)}
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -52,6 +84,29 @@ def test_init_files_say_what_they_export(path):
         if isinstance(node, ast.Assign | ast.AnnAssign)
     ]
     assert "__all__" in [getattr(target, "id", "") for target in targets]
+
+
+def test_no_import_makes_a_circle():
+    """A circle is reported as the path of modules that leads back to its first one."""
+    needs = {name: sorted(imported_modules(path)) for name, path in PRODUCT.items()}
+    clear: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above[above.index(name) :], name))
+        if name not in clear:
+            for other in needs[name]:
+                visit(other, (*above, name))
+            clear.add(name)
+
+    for name in needs:
+        visit(name, ())
+
+
+def test_no_file_is_too_long_and_no_room_too_full():
+    assert not [path for path in PRODUCT.values() if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST]
+    rooms = {path.parent for path in MODULES}
+    full = {str(room.relative_to(ROOT)): len([*room.iterdir()]) for room in rooms}
+    assert not {room: count for room, count in full.items() if count > 24 and room != "conf"}
 
 
 def test_hydra_is_known_to_the_doors_only():

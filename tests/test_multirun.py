@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from duologue.evaluation.sweep_folder import read_sweep
+from duologue.evaluation.sweeps.sweep_folder import read_sweep
 from duologue.inference import ConfigError
 from duologue.multirun import told
 from duologue.tests.conftest import SHRUNK

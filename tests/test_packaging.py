@@ -58,7 +58,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_all_modules_configs_and_data(wheel):
     inside = set(wheel.namelist())
-    for path in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("envs/data/*.jsonl"), *ROOT.glob("plugins/**/*.py")]:
+    for path in [
+        *ROOT.glob("conf/**/*.yaml"),
+        *ROOT.glob("envs/scenarios/data/*.jsonl"),
+        *ROOT.glob("evaluation/report/*.jinja"),
+        *ROOT.glob("plugins/**/*.py"),
+    ]:
         assert f"duologue/{path.relative_to(ROOT)}" in inside
     assert {"duologue/cli.py", "duologue/py.typed", "duologue/__main__.py"} <= inside
 
@@ -100,8 +105,13 @@ HEAVY = (
 )
 LIGHT_ROOMS = (
     *("duologue.inference", "duologue.plugins", "duologue.plugins.trackers", "duologue.plugins.testing"),
-    *("duologue.envs", "duologue.envs.games", "duologue.envs.importers", "duologue.envs.interfaces"),
-    *("duologue.evaluation", "duologue.evaluation.matches", "duologue.evaluation.report", "duologue.evaluation.plan"),
+    *("duologue.envs", "duologue.envs.games", "duologue.envs.scenarios", "duologue.envs.interfaces"),
+    *(
+        "duologue.evaluation",
+        "duologue.evaluation.matches",
+        "duologue.evaluation.report.report",
+        "duologue.commands.plan",
+    ),
 )
 
 

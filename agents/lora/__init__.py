@@ -2,7 +2,7 @@
 
 from .adapter import load_writer, save_adapter
 from .local_model import LocalModel, load_local_model
-from .train import train
+from .training import train
 from .writer import Decoding, LocalWriter
 
 __all__ = ["Decoding", "LocalModel", "LocalWriter", "load_local_model", "load_writer", "save_adapter", "train"]

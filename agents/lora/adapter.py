@@ -21,11 +21,10 @@ import msgspec
 import torch as th
 from peft import PeftModel, get_peft_model_state_dict
 
-from ...inference.errors import ConfigError
-from ...inference.records import MOST_BYTES, read_json
-from ...inference.settings import construct
-from .local_model import EMBEDDED, ORIGINS, LocalModel, load_local_model
-from .quiet import quiet
+from ...core.errors import ConfigError
+from ...core.files import MOST_BYTES, read_json
+from ...core.settings import construct
+from .local_model import EMBEDDED, ORIGINS, LocalModel, load_local_model, quiet
 from .writer import Decoding, LocalWriter
 
 FORMAT = 1

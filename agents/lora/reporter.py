@@ -13,17 +13,16 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from ...core.run_files import STEP
 from ...inference.client import InferenceClient
 from ...inference.progress import ProgressLine
-from ...plugins.alarms import AlarmWatch
-from ...plugins.lifecycle import RolloutStats
+from ...plugins.hookspecs import RolloutStats
 from ...plugins.manager import plugins
-from ...plugins.progress import STEP
-from ...plugins.reward import Reward
-from ...plugins.rollout_figures import describe_replies, mean_scores, variance_shares
-from ...plugins.run_folder import Run
-from ..curves import open_curves
-from .playing import Play
+from ...plugins.rewards.alarms import AlarmWatch, describe_replies, mean_scores, variance_shares
+from ...plugins.rewards.reward import Reward
+from ...run.run_folder import Run
+from ..reporter import open_curves
+from .rollouts import Play
 
 NOTES = "duologue.json"
 """In a checkpoint's folder: what was told so far."""

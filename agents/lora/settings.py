@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ...inference.errors import ConfigError, near_miss
-from ...inference.settings import construct
+from ...core.errors import ConfigError, near_miss
+from ...core.settings import construct
 
 OURS = (
     "output_dir",

@@ -1,4 +1,4 @@
-"""A local model that writes the assistant's turns, in batches.
+"""A local model that writes the assistant's turns in batches.
 
 What is drawn for a turn depends on its dialogue and its key only, not on who else is in the batch: each row brings its own
 noise, and the likeliest token of logits plus Gumbel noise is a sample of their softmax (Maddison, Tarlow and Minka 2014).
@@ -6,6 +6,8 @@ noise, and the likeliest token of logits plus Gumbel noise is a sample of their 
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ from zlib import crc32
 import torch as th
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
+from ...core.concurrency import Batches
 from ...inference.completion import Completion, Message
 from .local_model import LocalModel
 
@@ -132,3 +135,32 @@ def _up_to_end(ids: Sequence[int], ends: frozenset[int]) -> list[int]:
         if token in ends:
             return list(ids[: place + 1])
     return list(ids)
+
+
+_Wanted = tuple[Sequence[Message], int]
+"""The messages, and which of several independent turns."""
+
+
+class BatchedWriter:
+    """A local writer for coroutines; it works on a thread of its own, so that the loop goes on.
+
+    Args:
+        writer: Who writes.
+        batch_size: Turns that are written together, at most.
+        lock: Shared by desks of one model, which does one batch at a time.
+    """
+
+    def __init__(self, writer: LocalWriter, batch_size: int = 32, lock: threading.Lock | None = None) -> None:
+        self._writer, self._lock = writer, lock or threading.Lock()
+        self._batches: Batches[_Wanted, Completion] = Batches(self._in_thread, batch_size)
+
+    async def write(self, messages: Sequence[Message], key: int) -> Completion:
+        """The next turn of a dialogue; see `LocalWriter.write`."""
+        return await self._batches.ask((tuple(messages), key))
+
+    async def _in_thread(self, wanted: Sequence[_Wanted]) -> list[Completion]:
+        return await asyncio.get_running_loop().run_in_executor(None, self._write, wanted)
+
+    def _write(self, wanted: Sequence[_Wanted]) -> list[Completion]:
+        with self._lock:
+            return self._writer.write([messages for messages, _ in wanted], [key for _, key in wanted])

@@ -16,7 +16,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("envs", "plugins", "agents", "evaluation", "serving", "inference")
+PAGES = ("envs", "plugins", "agents", "evaluation", "serving", "inference")
+"""The rooms with public names, each a page of the reference."""
+ROOMS = (*PAGES, "core", "run", "commands")
 COPIES = {"benchmarks.md": ROOT / "benchmarks" / "README.md", "changelog.md": ROOT / "CHANGELOG.md"}
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(#[^)]*)?\)")
 
@@ -49,7 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/configuration.md": configuration(),
         "reference/judges.md": judges(),
         "reference/hooks.md": hooks(),
-        **{f"reference/python/{room}.md": python(room) for room in ROOMS},
+        **{f"reference/python/{room}.md": python(room) for room in PAGES},
         **{name: path.read_text(encoding="utf-8") for name, path in COPIES.items()},
     }
     for name, text in made.items():
@@ -76,7 +78,7 @@ def configuration() -> str:
 
 
 def _configuration() -> Iterator[str]:
-    from duologue.commands import COMMANDS
+    from duologue.commands.table import COMMANDS
 
     conf = ROOT / "conf"
     yield (

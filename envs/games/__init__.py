@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..scenarios import GAMES
-from .drawing import game_of, generate, make_game, parts_of, with_directives
+from ..scenarios.scenario import GAMES
 from .game import Game
-from .scripted import scripted_answer
+from .generate import game_of, generate, make_game, parts_of, scripted_answer, with_directives
 
 __all__ = ["GAMES", "Game", "game_of", "generate", "make_game", "parts_of", "scripted_answer", "with_directives"]

@@ -1,8 +1,4 @@
-"""`bargain`: a buyer, whom the policy directs, against a seller with a hidden lowest price.
-
-The seller's mood shows in the words of the first turn. It decides how fast the price falls, and how many offers far below
-it the seller hears before walking away.
-"""
+"""`bargain`: a buyer, directed by the policy, and a seller with a hidden lowest price; with its judge."""
 
 from __future__ import annotations
 
@@ -12,9 +8,55 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...inference.completion import Message
-from ...plugins.judges.prices import closed_at, prices
-from ..scenarios import Scenario, Split
+from ...plugins.judge import Abstain, Failure, Score, Turn
+from ..scenarios.scenario import Scenario, Split
 from .game import Game
+
+_PRICE = re.compile(r"\$\s?(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d{1,2}))?(?!\d|,\d)")
+_DEAL = re.compile(r"\bdeal\s+at\s+(?=\$)", re.IGNORECASE)
+
+
+def prices(text: str) -> list[float]:
+    """The sums in dollars that a text names, in order: ``$85``, ``$1,200``, ``$9.50``."""
+    return [float(f"{whole.replace(',', '')}.{cents or 0}") for whole, cents in _PRICE.findall(text)]
+
+
+def closed_at(text: str) -> float | None:
+    """The price of a ``Deal at $N``, which closes the bargain; None if the text closes nothing."""
+    found = _DEAL.search(text)
+    return next(iter(prices(text[found.end() :])), None) if found else None
+
+
+class BargainJudge:
+    """The share of the gap between the seller's lowest price and the buyer's value that the buyer keeps, in [-1, 1].
+
+    ``(value - price) / (value - reserve)`` of a deal, at most 1 and at least -1; 0 without a deal. A deal is mutual:
+    the buyer writes ``Deal at $N``, and N is at least the last price that the seller named. Scenarios hold ``value`` and
+    ``reserve`` among their hidden facts; a turn of others is abstained from. It is meant for the end of a dialogue
+    (``when: end``); earlier turns score what a dialogue that stopped there would.
+    """
+
+    async def score(self, batch: Sequence[Turn]) -> list[Score | Abstain | Failure]:
+        """One verdict per turn."""
+        return [_one(turn) for turn in batch]
+
+    async def aclose(self) -> None:
+        """Nothing to free."""
+
+
+def _one(turn: Turn) -> Score | Abstain | Failure:
+    if not {"value", "reserve"} <= turn.hidden.keys():
+        return Abstain("the scenario has no hidden `value` and `reserve`")
+    value, reserve = float(turn.hidden["value"]), float(turn.hidden["reserve"])
+    if value <= reserve:
+        return Failure(f"nothing can be won: the buyer's value {value:g} is not above the reserve {reserve:g}")
+    asked = [price for m in turn.messages if m["role"] == "user" for price in prices(m["content"])[-1:]]
+    price = closed_at(turn.reply)
+    if price is None or not asked or price < asked[-1]:
+        return Score(0.0, {"deal": 0.0}, rationale="no deal" if price is None else "the seller did not agree")
+    share = (value - price) / (value - reserve)
+    return Score(max(-1.0, min(1.0, share)), {"deal": 1.0}, rationale=f"deal at ${price:g}")
+
 
 DIRECTIVES = (
     "",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...inference.completion import Message
-from ..scenarios import Scenario, Split
+from ..scenarios.scenario import Scenario, Split
 
 
 @dataclass(frozen=True)

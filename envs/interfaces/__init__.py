@@ -1,13 +1,9 @@
 """Action interfaces: what the policy decides."""
 
 from .base import ActionInterface, Request
-from .decode import Decode, StrategyDecode
-from .plain import Plain
-from .propose_select import ProposeSelect
+from .one_phase import Decode, Plain, Route, Strategy, StrategyDecode
 from .registry import INTERFACES, make_interface
-from .route import Route
-from .select import Select
-from .strategy import Strategy
+from .select import ProposeSelect, Select
 from .text import Text
 
 __all__ = [

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from ...core.errors import ConfigError
 from ...inference.completion import Completion, Message
 from ...inference.encoders import Encoder
 from ...inference.endpoint import Endpoint
-from ...inference.errors import ConfigError
-from ..state import DialogueState
+from ..episode import DialogueState
 
 Features = dict[str, npt.NDArray[np.float32]]
 

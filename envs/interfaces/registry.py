@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...inference.errors import ConfigError
-from ...inference.settings import named
+from ...core.errors import ConfigError
+from ...core.settings import named
 from .base import ActionInterface
 
 INTERFACES: Mapping[str, str] = {
-    "decode": ".envs.interfaces.decode:Decode",
-    "plain": ".envs.interfaces.plain:Plain",
-    "propose_select": ".envs.interfaces.propose_select:ProposeSelect",
-    "route": ".envs.interfaces.route:Route",
+    "decode": ".envs.interfaces.one_phase:Decode",
+    "plain": ".envs.interfaces.one_phase:Plain",
+    "propose_select": ".envs.interfaces.select:ProposeSelect",
+    "route": ".envs.interfaces.one_phase:Route",
     "select": ".envs.interfaces.select:Select",
-    "strategy": ".envs.interfaces.strategy:Strategy",
-    "strategy_decode": ".envs.interfaces.decode:StrategyDecode",
+    "strategy": ".envs.interfaces.one_phase:Strategy",
+    "strategy_decode": ".envs.interfaces.one_phase:StrategyDecode",
     "text": ".envs.interfaces.text:Text",
 }
 

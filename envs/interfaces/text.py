@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from gymnasium import spaces
 
+from ...core.errors import ConfigError
 from ...inference.completion import Completion
-from ...inference.errors import ConfigError
-from ..state import DialogueState
+from ..episode import DialogueState
 from .base import ActionInterface, Request
 
 NOT_FOR_SB3 = (

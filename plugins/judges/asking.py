@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
+from ...core.errors import CallFailed, CassetteMiss, EndpointRefused, Rejected
+from ...core.settings import check_template
 from ...inference.completion import Completion, Message
-from ...inference.errors import CallFailed, CassetteMiss, EndpointRefused, Rejected
-from ...inference.settings import check_template
-from ..judge import JudgeContext
-from ..verdict import Failure, Turn
+from ..judge import Failure, JudgeContext, Turn
 from .reading import refuses
 
 T = TypeVar("T")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...inference.errors import ConfigError
-from ..verdict import Abstain, Score, Turn, Verdict
+from ...core.errors import ConfigError
+from ..judge import Abstain, Score, Turn, Verdict
 
 
 class ChrfJudge:

@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from ...inference.errors import ConfigError, near_miss
-from ...inference.settings import construct
+from ...core.errors import ConfigError, near_miss
+from ...core.settings import construct
 
 HIGHEST = 100
 

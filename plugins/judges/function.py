@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from ...inference.settings import load
-from ..verdict import Abstain, Failure, Score, Turn, Verdict
+from ...core.settings import load
+from ..judge import Abstain, Failure, Score, Turn, Verdict
 
 
 class FunctionJudge:

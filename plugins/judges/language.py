@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ...inference.errors import ConfigError, near_miss
-from ..verdict import Abstain, Score, Turn, Verdict
+from ...core.errors import ConfigError, near_miss
+from ..judge import Abstain, Score, Turn, Verdict
 
 USER = "user"
 """Stands for the language of the user's last message."""

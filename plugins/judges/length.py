@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..verdict import Score, Turn
+from ..judge import Score, Turn
 
 
 class LengthJudge:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ...inference.completion import Completion
-from ..judge import JudgeContext
-from ..verdict import Failure, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, Verdict
 from .asking import Asker, Use, check_prompt, dialogue, unread
 from .criteria import check_scale, instruction, load_rubric
 from .reading import expected_grade, read_grade

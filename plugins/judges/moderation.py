@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import msgspec
 
-from ...inference.errors import CallFailed
-from ..judge import JudgeContext
-from ..verdict import Failure, Score, Turn, Verdict
+from ...core.errors import CallFailed
+from ..judge import Failure, JudgeContext, Score, Turn, Verdict
 
 
 class _Result(msgspec.Struct):

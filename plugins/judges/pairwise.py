@@ -11,8 +11,7 @@ from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from ...inference.completion import Completion, TokenLogprob
-from ..judge import JudgeContext
-from ..verdict import Failure, Preference, Turn
+from ..judge import Failure, JudgeContext, Preference, Turn
 from .asking import Asker, Use, check_prompt, dialogue, unread
 from .criteria import instruction, load_rubric
 from .reading import LEAST_MASS, NARROW, alternatives, spoken

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, Literal
 
-from ...inference.errors import ConfigError
-from ..bench import Bench, compared
-from ..judge import Judge, JudgeContext, PairwiseJudge
+from ...core.errors import ConfigError
+from ..batched_judge import BatchedJudge, compared
+from ..judge import POINTS, Abstain, Failure, Judge, JudgeContext, PairwiseJudge, Preference, Score, Turn, Verdict
 from ..manager import plugins
-from ..verdict import POINTS, Abstain, Failure, Preference, Score, Turn, Verdict
 
 How = Literal["mean", "median", "vote"]
 
@@ -66,7 +65,7 @@ class ScorePanel:
     concurrent = True  # the members' own benches gather the turns
 
     def __init__(self, members: Mapping[str, Judge], how: How, quorum: int, threshold: float) -> None:
-        self.benches = {name: Bench(name, judge, retries=0) for name, judge in members.items()}
+        self.benches = {name: BatchedJudge(name, judge, retries=0) for name, judge in members.items()}
         self._how, self._quorum, self._threshold = how, quorum, threshold
         self.requests_per_turn = sum(getattr(judge, "requests_per_turn", 0) for judge in members.values())
         self.needs_last = any(getattr(judge, "needs_last", False) for judge in members.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...inference.errors import ConfigError, near_miss
-from ..verdict import Abstain, Score, Turn, Verdict
+from ...core.errors import ConfigError, near_miss
+from ..judge import Abstain, Score, Turn, Verdict
 
 BY_LETTERS = ("coleman_liau_index", "automated_readability_index")
 """Formulas that count letters, words and sentences."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...inference.encoders import make_encoder
-from ..verdict import Abstain, Score, Turn, Verdict
+from ..judge import Abstain, Score, Turn, Verdict
 
 
 class ReferenceJudge:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from ...core.errors import CallFailed, ConfigError
 from ...inference.endpoint import Endpoint
-from ...inference.errors import CallFailed, ConfigError
-from ..judge import JudgeContext
-from ..verdict import Failure, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, Verdict
 from .asking import dialogue
 
 Via = Literal["transformers", "score", "rerank", "classify"]

@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from ...inference.completion import Completion
-from ..judge import JudgeContext
-from ..verdict import Failure, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, Verdict
 from .asking import Asker, Use, dialogue, unread
 from .criteria import Rubric, load_rubric
 from .reading import NARROW, spoken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..verdict import Score, Turn
+from ..judge import Score, Turn
 
 _END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]*`]*\s*$")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ...inference.errors import ConfigError
-from ..verdict import Score, Turn
+from ...core.errors import ConfigError
+from ..judge import Score, Turn
 
 
 class ToxicityJudge:

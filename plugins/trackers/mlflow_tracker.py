@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..lifecycle import RunInfo
-from ..progress import STEP
-from .figures import final_figures, flat
+from ...core.run_files import STEP
+from ..hookspecs import RunInfo
+from .tracking import final_figures, flat
 
 _LONGEST = 5000
 """Characters of a parameter's value; MLflow takes 6,000."""

@@ -1,22 +1,94 @@
-"""The plugin that tells trackers of a run: its configuration, its curves while it goes on, and what it left at the end."""
+"""The plugin that reports runs to trackers: configuration, curves while the run goes on, results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...inference.errors import ConfigError, near_miss
-from ...inference.settings import construct, load
-from ..hookspecs import hookimpl
-from ..json_file import write_json
-from ..lifecycle import RunInfo
-from ..places import CONFIG, SUMMARY
-from ..progress import PROGRESS, read_progress
-from .courier import Courier
+from ...core.console import printable
+from ...core.errors import ConfigError, near_miss
+from ...core.files import write_json
+from ...core.run_files import CONFIG, PROGRESS, SUMMARY, read_progress
+from ...core.settings import construct, load
+from ..hookspecs import RunInfo, hookimpl
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted names with their values; lists and empty mappings stay as they are."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
+    """What a summary says in numbers: its own, and every contestant's win rate with its interval.
+
+    Args:
+        summary: ``summary.json``.
+    """
+    found = {
+        f"summary/{name}": float(value)
+        for name, value in flat(
+            {key: value for key, value in summary.items() if key not in ("version", "versions", "judge")}
+        )
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    for row in summary.get("results") or ():
+        for name in ("win_rate", "low", "high"):
+            if row.get(name) is not None:
+                found[f"evaluation/{row['contestant']}/{row['baseline']}/{name}"] = float(row[name])
+    return found
+
+
+class BackgroundWorker:
+    """One tracker's thread. The first failure ends its work, with one line on standard error.
+
+    Args:
+        name: The tracker's, for that line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._deliver, name=f"tracker {name}", daemon=True)
+        self._thread.start()
+
+    def hand(self, work: Callable[[], object]) -> None:
+        """Adds work; it is done after what was handed before, or never if something failed."""
+        self._work.put(work)
+
+    def close(self, timeout_s: float) -> None:
+        """Waits for the work, so long at most."""
+        self._work.put(None)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._say(f"it was still busy after {timeout_s:g} s, and is left behind")
+
+    def _deliver(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except ModuleNotFoundError as error:
+                self._say(f"it needs the package `{error.name}`: run `pip install 'duologue[trackers]'`")
+                return
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a stranger's client raises)
+                self._say(f"{type(error).__name__}: {error}")
+                return
+
+    def _say(self, reason: str) -> None:
+        line = f"tracker {self._name} was given up, and the run goes on without it: {reason}"
+        print(printable(" ".join(line.split())[:600]), file=sys.stderr)  # noqa: T201
+
 
 TRACKERS: Mapping[str, str] = {
     "mlflow": ".plugins.trackers.mlflow_tracker:MLflowTracker",
@@ -95,11 +167,11 @@ class _Tracked:
 
     def __init__(self, name: str, settings: Mapping[str, Any], run: RunInfo) -> None:
         self._run, self._notes = run, run.folder / f"tracker.{name}.json"
-        self._courier = Courier(name)
+        self._background = BackgroundWorker(name)
         self._tracker: Tracker | None = None
         known = _read(self._notes)
         self._sent, self._known = int(known.get("rows", 0)), known.get("id")
-        self._courier.hand(partial(self._begin, name, settings, self._sent))
+        self._background.hand(partial(self._begin, name, settings, self._sent))
 
     def _begin(self, name: str, settings: Mapping[str, Any], sent: int) -> None:
         if name not in TRACKERS:
@@ -119,7 +191,7 @@ class _Tracked:
             rows = read_progress(self._run.folder / PROGRESS)[self._sent :]
         self._sent += len(rows)
         if rows:
-            self._courier.hand(partial(self._hand, rows, self._sent))
+            self._background.hand(partial(self._hand, rows, self._sent))
 
     def _hand(self, rows: Sequence[Mapping[str, float]], sent: int) -> None:
         assert self._tracker is not None
@@ -128,8 +200,8 @@ class _Tracked:
 
     def end(self, error: BaseException | None) -> None:
         self.go_on()
-        self._courier.hand(partial(self._end, error))
-        self._courier.close(60.0 if self._tracker is None else self._tracker.wait_s)
+        self._background.hand(partial(self._end, error))
+        self._background.close(60.0 if self._tracker is None else self._tracker.wait_s)
 
     def _end(self, error: BaseException | None) -> None:
         assert self._tracker is not None

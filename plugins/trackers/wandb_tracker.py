@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ...inference.errors import ConfigError
-from ..lifecycle import RunInfo
-from ..progress import STEP
-from .figures import final_figures
+from ...core.errors import ConfigError
+from ...core.run_files import STEP
+from ..hookspecs import RunInfo
+from .tracking import final_figures
 
 
 class WandbTracker:

@@ -7,7 +7,7 @@ from gymnasium import spaces
 
 from duologue.agents import CandidatePolicy
 from duologue.agents.actor import ROWS, Actor, draw
-from duologue.agents.networks import NETWORKS
+from duologue.agents.policies import NETWORKS
 from duologue.envs.observation import Observer
 
 

@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 
 from duologue.agents.bandits import Bandit, BanditSettings, discounted
-from duologue.agents.linear import LinearPolicy
+from duologue.agents.policies import LinearPolicy
 from duologue.envs import Task
 from duologue.envs.games import make_game
 from duologue.inference import ConfigError, Endpoint, InferenceClient

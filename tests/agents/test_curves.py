@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from duologue.agents.curves import open_curves
+from duologue.agents.reporter import open_curves
 
 
 def play(folder, first, last, begun=0):

@@ -127,7 +127,7 @@ def test_a_policy_that_fails_is_heard_of_on_the_main_thread(make_task):
 
 def test_an_episode_that_is_cancelled_before_it_began_gives_its_slot_back(make_task):
     collector = Collector(make_task(), slots=3, seed=0)
-    stage = collector._stage
+    stage = collector._scheduler
 
     async def begin_and_cancel():
         await stage.begin(1, 0, 8, 0, first)  # its episodes have not taken a step yet

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from duologue.agents import DialoguePPO, DialogueVecEnv, load_bundle, save_bundle
-from duologue.agents.networks import NETWORKS, network_name
+from duologue.agents.policies import NETWORKS, network_name
 from duologue.agents.reference import Reference
 from duologue.inference import ConfigError
 
@@ -116,8 +116,8 @@ def test_an_encoder_that_asks_a_server_needs_trust(saved, client):
 
 
 def test_the_served_policy_asks_nobody_that_the_bundle_names(saved, server, tmp_path):
-    from duologue.serving.chat import chat
-    from duologue.serving.serve import serve
+    from duologue.commands.chat import chat
+    from duologue.commands.serve import serve
 
     folder = saved()  # its address is the test's server
     for start in (chat, serve):

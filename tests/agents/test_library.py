@@ -8,12 +8,12 @@ import pytest
 from duologue.agents import load_bundle
 from duologue.agents.library import LIBRARY, LibraryAgent
 from duologue.agents.policies import TorchPolicy
-from duologue.agents.train import train, warn_of_one_rollout
+from duologue.agents.training import train, warn_of_one_rollout
 from duologue.agents.vec_env import DialogueVecEnv
+from duologue.commands.bench import bench
+from duologue.commands.evaluate import train_and_evaluate
+from duologue.commands.plan import plan
 from duologue.envs import DialogueEnv
-from duologue.evaluation.bench import bench
-from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.evaluation.plan import plan
 from duologue.inference import ConfigError, EndpointRefused
 
 SMALL = {"total_timesteps": 24, "n_envs": 4}
@@ -85,7 +85,7 @@ class TestMasks:
         assert env.action_masks().sum() == 1
 
     def test_a_policy_heeds_it(self, env):
-        from duologue.agents.scorer import CandidatePolicy
+        from duologue.agents.policies import CandidatePolicy
 
         observation, _ = env.reset(seed=0)
         network = CandidatePolicy(

@@ -9,8 +9,7 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from duologue.agents import CandidatePolicy, DialoguePPO, DialogueVecEnv
-from duologue.agents.buffer import EpisodeBuffer
-from duologue.agents.played import Played
+from duologue.agents.buffer import EpisodeBuffer, Trajectory
 from duologue.envs import DialogueEnv, Episode, Transition
 from duologue.inference import ConfigError
 from duologue.plugins import Reward, Score
@@ -43,7 +42,7 @@ def test_advantages_by_hand(make_task, scenarios):
     buffer = EpisodeBuffer(3, space, task.interface.action_space, gamma=0.5, gae_lambda=0.5, n_envs=1)
     zero = {name: np.zeros(box.shape, np.float32) for name, box in space.items()}
     played = [
-        Played(
+        Trajectory(
             Episode(i, scenarios[0]), [zero] * n, [0] * n, [0.0] * n, [1] * n, [Transition(zero, 0.0, True, False)] * n
         )
         for i, n in enumerate((2, 1))

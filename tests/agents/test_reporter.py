@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from duologue.agents.train import train
+from duologue.agents.training import train
+from duologue.core.errors import Interrupted
 from duologue.envs import load_scenarios
-from duologue.inference.errors import Interrupted
 from duologue.plugins import hookimpl, plugins
 
 REFERENCES = {scenario.user[0]: scenario.reference for scenario in load_scenarios("assistant", "train", None)}

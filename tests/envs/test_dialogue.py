@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from duologue.envs import Dialogue, DialogueEnv, Episode, EpisodeFailed, Scenario
-from duologue.envs.transition import TurnDeadline
+from duologue.envs.episode import TurnDeadline
 from duologue.inference import CallFailed, ConfigError, DuologueError, Encoder, EndpointRefused, Price
 from duologue.plugins import Abstain, Failure, Reward, Score, Weighted
 

@@ -9,20 +9,21 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from duologue.agents.train import build_task
+from duologue.agents.agent import build_task
+from duologue.core.errors import ConfigError
 from duologue.envs import Task
 from duologue.envs.games import GAMES, game_of, generate, make_game, scripted_answer, with_directives
-from duologue.envs.interfaces.strategy import directed
-from duologue.envs.scenarios import SPLITS, load_scenarios
+from duologue.envs.games.bargain import BargainJudge
+from duologue.envs.games.forms import FormJudge
+from duologue.envs.games.support import SupportJudge
+from duologue.envs.games.tutoring import TutoringJudge
+from duologue.envs.interfaces.one_phase import directed
+from duologue.envs.scenarios.loading import load_scenarios
+from duologue.envs.scenarios.scenario import SPLITS
 from duologue.inference import InferenceClient
-from duologue.inference.errors import ConfigError
 from duologue.plugins import plugins
-from duologue.plugins.judges.bargain import BargainJudge
-from duologue.plugins.judges.form import FormJudge
-from duologue.plugins.judges.support import SupportJudge
-from duologue.plugins.judges.tutoring import TutoringJudge
+from duologue.plugins.judge import Abstain, Failure, Turn
 from duologue.plugins.publish import publish
-from duologue.plugins.verdict import Abstain, Failure, Turn
 
 JUDGES = {"bargain": BargainJudge, "forms": FormJudge, "support": SupportJudge, "tutoring": TutoringJudge}
 

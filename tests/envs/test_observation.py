@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.envs import Observer, make_interface
+from duologue.envs.episode import DialogueState
 from duologue.envs.observation import SCALARS
-from duologue.envs.state import DialogueState
 from duologue.inference import ConfigError, Encoder, make_encoder
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from duologue.envs import DialogueEnv, Scenario, ScriptedUser
-from duologue.envs.state import DialogueState
+from duologue.envs.episode import DialogueState
 from duologue.envs.users import make_user
 from duologue.inference import ConfigError
 from duologue.inference.encoders import HashingEncoder

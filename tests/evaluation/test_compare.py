@@ -6,9 +6,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from duologue.evaluation.compare import Settings, compare
-from duologue.evaluation.prompts import load_prompts
-from duologue.inference.errors import ConfigError, DuologueError
+from duologue.commands.compare import Settings, compare
+from duologue.core.errors import ConfigError, DuologueError
+from duologue.evaluation.exchange.answer_files import load_prompts
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
 
@@ -215,7 +215,7 @@ def test_bad_prompts_are_named_with_file_and_line(tmp_path, content, said):
 
 @pytest.fixture
 def bundle(configured, tmp_path):
-    from duologue.evaluation.validation import train
+    from duologue.commands.train import train
 
     train(configured("train"), tmp_path / "trained")
     return tmp_path / "trained"

@@ -4,9 +4,10 @@ from zlib import crc32
 
 import pytest
 
+from duologue.core.errors import ConfigError
 from duologue.envs import Scenario, make_interface
+from duologue.envs.episode import EpisodeFailed
 from duologue.envs.policies import ConstantPolicy, RandomPolicy
-from duologue.envs.transition import EpisodeFailed
 from duologue.evaluation.contestants import (
     BASELINE_DRAW,
     OracleContestant,
@@ -15,10 +16,9 @@ from duologue.evaluation.contestants import (
     make_contestants,
     plain_baseline,
 )
-from duologue.evaluation.judging import Referee
-from duologue.inference.errors import ConfigError
+from duologue.evaluation.referee import Referee
 from duologue.plugins import Failure, Score
-from duologue.plugins.bench import Bench
+from duologue.plugins.batched_judge import BatchedJudge
 from duologue.plugins.judges.length import LengthJudge
 
 
@@ -186,7 +186,7 @@ def test_a_failed_call_is_an_episode_without_an_answer(server, make_task, scenar
 
 
 def test_no_constant_beats_the_oracle_under_its_own_judge(make_task, scenarios, play, client):
-    bench = Bench("length", LengthJudge(low=9))
+    bench = BatchedJudge("length", LengthJudge(low=9))
     task = make_task(judges={})
     (oracle,) = make_contestants(["oracle"], ConstantPolicy(0), task, bench)
     contestants = {i: PolicyContestant(f"candidate {i}", ConstantPolicy(i), task) for i in range(4)}
@@ -201,22 +201,22 @@ def test_no_constant_beats_the_oracle_under_its_own_judge(make_task, scenarios, 
 
 
 def test_the_oracle_passes_over_candidates_that_cannot_be_judged(numbered, make_task, scenarios, play):
-    oracle = OracleContestant(make_task(judges={}), Bench("number", ByNumber(broken={2, 3}), retries=0))
+    oracle = OracleContestant(make_task(judges={}), BatchedJudge("number", ByNumber(broken={2, 3}), retries=0))
     assert play(oracle, scenarios[0]).reply == "Reply 1."
 
 
 def test_the_oracle_sends_some_candidate_where_none_can_be_judged(numbered, make_task, scenarios, play):
-    oracle = OracleContestant(make_task(judges={}), Bench("number", ByNumber(broken=range(4)), retries=0))
+    oracle = OracleContestant(make_task(judges={}), BatchedJudge("number", ByNumber(broken=range(4)), retries=0))
     assert play(oracle, scenarios[0]).reply == "Reply 0."
 
 
 def test_the_oracle_decides_every_turn_of_a_dialogue(numbered, make_task, scenarios, play):
-    oracle = OracleContestant(make_task(judges={}), Bench("number", ByNumber()))
+    oracle = OracleContestant(make_task(judges={}), BatchedJudge("number", ByNumber()))
     assert play(oracle, scenarios[6]).actions == ("candidate 3",) * 3
 
 
 def test_contestants_come_in_the_order_of_their_kinds(make_task):
-    bench = Bench("length", LengthJudge())
+    bench = BatchedJudge("length", LengthJudge())
     names = [*by_name(make_contestants(["oracle", "policy", "random"], ConstantPolicy(0), make_task(judges={}), bench))]
     assert names == ["best-of-n oracle", "trained policy", "random"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from duologue import __version__
+from duologue.commands.evaluate import evaluate, train_and_evaluate
+from duologue.core.errors import ConfigError, DuologueError
 from duologue.envs import load_scenarios
 from duologue.evaluation import win_rate
-from duologue.evaluation.evaluate import evaluate, train_and_evaluate
-from duologue.inference.errors import ConfigError, DuologueError
 from duologue.plugins import Failure, Score, hookimpl, plugins
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from duologue.core.errors import EndpointRefused
 from duologue.envs.policies import ConstantPolicy
 from duologue.evaluation.contestants import make_contestants, plain_baseline
-from duologue.evaluation.judging import Match, Referee
 from duologue.evaluation.matches import Tally, play_matches
+from duologue.evaluation.referee import Match, Referee
 from duologue.inference import InferenceClient
-from duologue.inference.errors import EndpointRefused
 from duologue.plugins import Abstain, Score
 from duologue.plugins.judges.length import LengthJudge
 

@@ -9,12 +9,14 @@ import random
 import pytest
 from rich.console import Console
 
-from duologue.agents.train import build_task
+from duologue.agents.agent import build_task
+from duologue.commands.evaluate import train_and_evaluate
+from duologue.commands.plan import show_plan
 from duologue.envs import Scenario
-from duologue.evaluation.evaluate import check, train_and_evaluate
-from duologue.evaluation.judging import Referee
-from duologue.evaluation.plan import make_plan, show_plan
+from duologue.evaluation.evaluation import check
+from duologue.evaluation.plan import make_plan
 from duologue.evaluation.planner import Planner, branches, training_turns
+from duologue.evaluation.referee import Referee
 from duologue.inference import ConfigError, DuologueError, Endpoint, InferenceClient, Price, Sampling
 from duologue.tests.conftest import spoken
 

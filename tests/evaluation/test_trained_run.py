@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from duologue.cli import main
-from duologue.evaluation.evaluate import train_and_evaluate
+from duologue.commands.evaluate import train_and_evaluate
 from duologue.evaluation.trained_run import chosen, of_trained_run
 from duologue.inference import ConfigError
 

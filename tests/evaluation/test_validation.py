@@ -7,13 +7,13 @@ import pytest
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from duologue.commands.evaluate import train_and_evaluate
+from duologue.commands.plan import plan
+from duologue.commands.train import train
+from duologue.core.errors import ConfigError, RunStopped
 from duologue.envs import EpisodeFailed, load_scenarios
 from duologue.evaluation.contestants import Answer
-from duologue.evaluation.entrants import Remembered
-from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.evaluation.plan import plan
-from duologue.evaluation.validation import train
-from duologue.inference.errors import ConfigError, RunStopped
+from duologue.evaluation.entrants import CachedContestant
 
 ON = ["validation.every=4", "validation.baseline_repeats=1", "validation.limit=3", "judge@validation.judge=length"]
 
@@ -89,7 +89,7 @@ class Scripted:
     ],
 )
 def test_the_best_policy_is_kept(configured, tmp_path, rates, keep, kept):
-    from duologue.agents.train import train as train_policy
+    from duologue.agents.training import train as train_policy
 
     validator = Scripted(rates, keep)
     config = configured("train", "agent.learning_rate=0.3")
@@ -175,7 +175,7 @@ def test_what_failed_once_is_asked_for_again_and_what_was_given_is_not(client, s
             return Answer(scenario, repeat, (), ())
 
     late = Late()
-    remembered = Remembered(late)
+    remembered = CachedContestant(late)
     with pytest.raises(EpisodeFailed):
         client.run(remembered.answer(scenarios[0], 0))
     first = client.run(remembered.answer(scenarios[0], 0))

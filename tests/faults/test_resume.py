@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from duologue.evaluation.evaluate import evaluate, train_and_evaluate
+from duologue.commands.evaluate import evaluate, train_and_evaluate
 from duologue.inference import BudgetSpent, EndpointRefused, TooManyFailures
 
 

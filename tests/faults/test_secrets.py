@@ -72,7 +72,7 @@ def test_a_server_that_repeats_the_key_does_not_make_it_known(command, server, t
 
 def test_a_scenario_cannot_make_anything_be_built(configured, tmp_path):
     """`_target_`, interpolations and markup are text like any other."""
-    from duologue.evaluation.evaluate import train_and_evaluate
+    from duologue.commands.evaluate import train_and_evaluate
 
     hostile = "${oc.env:HOME} {_target_: os.system} [red]bold[/red] <script>alert(1)</script>"
     lines = [
@@ -88,7 +88,7 @@ def test_a_scenario_cannot_make_anything_be_built(configured, tmp_path):
 
 def test_a_bundle_cannot_make_anything_be_built(configured, tmp_path):
     """A name outside the package is refused unless the user trusts the bundle; `_target_` is no setting."""
-    from duologue.evaluation.evaluate import evaluate, train_and_evaluate
+    from duologue.commands.evaluate import evaluate, train_and_evaluate
     from duologue.inference import ConfigError
 
     train_and_evaluate(configured("run"), tmp_path / "run")

@@ -57,7 +57,7 @@ def refuses(style: str, *names: str, answer: Any = "Fine.") -> Any:
 
 
 @dataclass
-class Asked:
+class JudgedRecord:
     """One request as it arrived."""
 
     at: float
@@ -75,7 +75,7 @@ class FaultServer:
     """
 
     steps: list[Any]
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[JudgedRecord] = field(default_factory=list)
     connections: int = 0
     idle_s: float | None = None  # closes connections that were idle for so long
     port: int = 0
@@ -109,7 +109,7 @@ class FaultServer:
                 pairs = (entry.split(": ", 1) for entry in rest)
                 headers = {name.lower(): value for name, value in pairs}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                self.asked.append(Asked(asyncio.get_running_loop().time(), line, headers, body, number))
+                self.asked.append(JudgedRecord(asyncio.get_running_loop().time(), line, headers, body, number))
                 step = self.steps[min(len(self.asked), len(self.steps)) - 1]
                 if step is None:
                     return

@@ -24,7 +24,7 @@ from duologue.inference import (
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-class Gate:
+class Limiter:
     """An answer that waits: `arrived` is set when a request reaches the server, which then waits for `release`."""
 
     def __init__(self, text="Done."):
@@ -155,7 +155,7 @@ def test_equal_requests_under_way_are_one_request(client, endpoint, server):
 
 
 def test_equal_requests_from_many_threads_are_one_request(client, endpoint, server):
-    gate = server.answer = Gate()
+    gate = server.answer = Limiter()
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(client.run, client.chat(endpoint, HELLO)) for _ in range(4)]
         gate.release.set()
@@ -175,7 +175,7 @@ def test_a_shared_request_that_fails_fails_for_all_who_wait_and_is_made_once(cli
 
 
 def test_a_first_asker_that_is_cancelled_does_not_cancel_those_who_wait(client, endpoint, server):
-    gate = server.answer = Gate()
+    gate = server.answer = Limiter()
 
     async def cancel_the_first():
         first, *waiting = [asyncio.create_task(client.chat(endpoint, HELLO)) for _ in range(3)]
@@ -193,7 +193,7 @@ def test_a_first_asker_that_is_cancelled_does_not_cancel_those_who_wait(client, 
 
 
 def test_a_waiter_that_is_cancelled_does_not_cancel_the_asker(client, endpoint, server):
-    gate = server.answer = Gate()
+    gate = server.answer = Limiter()
 
     async def cancel_the_second():
         first, second = (asyncio.create_task(client.chat(endpoint, HELLO)) for _ in range(2))
@@ -242,7 +242,7 @@ def test_waiting_for_a_place_does_not_count_against_the_deadline(client, endpoin
 
 
 def test_a_call_that_takes_longer_than_its_deadline_fails(client, endpoint, server):
-    gate = server.answer = Gate()
+    gate = server.answer = Limiter()
     with pytest.raises(CallFailed, match=r"/v1 gave no answer within 0\.1 s$"):
         client.run(client.chat(replace(endpoint, deadline_s=0.1), HELLO))
     gate.release.set()
@@ -367,7 +367,7 @@ def test_from_settings_uses_the_described_cassette(tmp_path, endpoint, server):
     ("cassette", "text"),
     [
         ({"mode": "rekord"}, "`inference.cassette.mode` must be one of record, replay, off, not 'rekord'"),
-        ({"file": "x"}, "`inference.cassette.file` is not a setting here"),
+        ({"file": "x"}, "`inference.cassette.cassette.file` is not a setting here"),
     ],
 )
 def test_bad_cassette_settings_are_named(cassette, text):
@@ -377,7 +377,7 @@ def test_bad_cassette_settings_are_named(cassette, text):
 
 
 def test_closing_ends_calls_under_way_and_closing_twice_does_nothing(tmp_path, endpoint, server):
-    gate = server.answer = Gate()
+    gate = server.answer = Limiter()
     client = InferenceClient(Cassette(tmp_path / "c.sqlite"))
     call = client.thread.submit(client.chat(endpoint, HELLO))
     assert gate.arrived.wait(10)

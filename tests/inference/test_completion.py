@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duologue.core.errors import Unreadable
 from duologue.inference import CallFailed, Endpoint, EndpointRefused, InferenceError, Price, TokenLogprob, TopLogprob
 from duologue.inference.completion import read_completion, read_embeddings
-from duologue.inference.errors import Unreadable
 
 SHAPES = [
     *("choices", "message", "content", "text", "type", "reasoning", "refusal", "finish_reason", "logprobs", "token"),

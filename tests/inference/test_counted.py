@@ -2,7 +2,7 @@
 
 import pytest
 
-from duologue.inference.counted import read_usage
+from duologue.inference.answers import read_usage
 
 
 @pytest.mark.parametrize(

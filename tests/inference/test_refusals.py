@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from duologue.inference.parameters import Parameters, refused_parameter
 from duologue.inference.refusals import read_refusal
+from duologue.inference.transport.parameters import Parameters, refused_parameter
 
 SENT = {
     "model": "m",

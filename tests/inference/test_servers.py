@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from duologue.inference import CallFailed, EndpointRefused, InferenceError, Price, Unreadable, errors
+from duologue.core import errors
+from duologue.inference import CallFailed, EndpointRefused, InferenceError, Price, Unreadable
 from duologue.inference.completion import read_embeddings
 
 HELLO = [{"role": "user", "content": "Hello"}]

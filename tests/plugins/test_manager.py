@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from duologue.core.errors import ConfigError, PluginError
 from duologue.envs.task import embedded_endpoint
-from duologue.inference.errors import ConfigError, PluginError
 from duologue.plugins import Abstain, JudgeContext, Plugins, Turn, hookimpl, plugins
 from duologue.plugins.judges.length import LengthJudge
 
@@ -152,7 +152,7 @@ def test_the_settings_of_built_in_judges_have_the_defaults_and_names_of_their_co
     import inspect
     from dataclasses import MISSING, fields
 
-    from duologue.inference.settings import load
+    from duologue.core.settings import load
 
     for spec in Plugins(discover=False).judges.values():
         parameters = inspect.signature(load(spec.target, "")).parameters

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from duologue.inference.errors import PluginError
+from duologue.core.errors import PluginError
 from duologue.plugins import Plugins, hookimpl
 from duologue.plugins.publish import publish
 

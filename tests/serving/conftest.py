@@ -18,7 +18,7 @@ import torch as th
 from aiohttp import web
 
 from duologue.agents import DialoguePPO, DialogueVecEnv, load_bundle, save_bundle
-from duologue.agents.networks import NETWORKS, network_name
+from duologue.agents.policies import NETWORKS, network_name
 from duologue.serving import Alias, Limits, build_app
 from duologue.serving.completions import Service
 from duologue.serving.connections import Config, Server

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from duologue.serving.chat import chat
+from duologue.commands.chat import chat
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from duologue.evaluation.compare import compare
+from duologue.commands.compare import compare
 from duologue.tests.serving.test_app import ASKED
 
 NODE = Path(os.environ.get("DUOLOGUE_NODE_MODULES", Path(__file__).parents[2] / ".venv" / "node" / "node_modules"))

@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from duologue.serving import Limits
-from duologue.serving.bodies import Inflater, TooLarge, inflated
+from duologue.serving.requests import Inflater, TooLarge, inflated
 from duologue.tests.serving.test_app import ASKED, metric, post, wait_for
 
 KEY = {"Authorization": "Bearer secret"}

@@ -5,15 +5,15 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from duologue.commands.serve import Settings, make_service
 from duologue.inference import ConfigError, InferenceClient
 from duologue.serving import Limits, build_app
-from duologue.serving.serve import Settings, make_service
 from duologue.tests.agents.lora.conftest import configured_for, tiny  # noqa: F401
 
 
 @pytest.fixture
 def adapter(configured_for, tmp_path):  # noqa: F811
-    from duologue.agents.lora import train
+    from duologue.agents.lora import training as train
 
     train(configured_for("grpo", "agent.save_strategy=no", "agent.learning_rate=0.0001"), tmp_path / "trained")
     return tmp_path / "trained"

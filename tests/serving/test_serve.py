@@ -14,8 +14,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from duologue.inference.errors import ConfigError
-from duologue.serving.serve import serve
+from duologue.commands.serve import serve
+from duologue.core.errors import ConfigError
 from duologue.tests.serving.test_app import ASKED
 
 ROOT = Path(__file__).parents[2]

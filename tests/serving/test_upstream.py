@@ -211,7 +211,7 @@ class Judged:
 
 @pytest.fixture
 def watched(before, client):
-    from duologue.serving.watch import Watch
+    from duologue.serving.monitoring import Watch
 
     def make(answer, interface="strategy"):
         _, running = before(answer, interface)

@@ -7,13 +7,13 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
+from duologue.commands.exchange import run_import
 from duologue.envs import load_scenarios
-from duologue.evaluation.exchange import run_import
-from duologue.evaluation.labelled import read_labelled
+from duologue.evaluation.judge_check.labelled import read_labelled
 from duologue.plugins import Preference, Score
 from duologue.serving import Limits
 from duologue.serving.feedback import Feedback
-from duologue.serving.watch import Tally, Watch, share_of
+from duologue.serving.monitoring import Tally, Watch, share_of
 from duologue.tests.serving.test_app import ASKED, metric, post, sdk, wait_for
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from duologue.agents.lora import load_writer, train
-from duologue.evaluation.pairs import PairOptions, pairs_of_candidates, write_pairs
-from duologue.inference.errors import ConfigError
+from duologue.agents.lora import load_writer
+from duologue.agents.lora import training as train
+from duologue.core.errors import ConfigError
+from duologue.evaluation.exchange.pairs import PairOptions, pairs_of_candidates, write_pairs
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from duologue.agents.lora import load_local_model, load_writer, train
-from duologue.agents.lora.playing import Playing
-from duologue.agents.lora.quiet import quiet
-from duologue.agents.lora.rollouts import Judges, Rollout, between_turns
+from duologue.agents.lora import load_local_model, load_writer
+from duologue.agents.lora import training as train
+from duologue.agents.lora.local_model import quiet
+from duologue.agents.lora.rollouts import Judges, Playing, Rollout, between_turns
 from duologue.agents.lora.writer import Decoding, LocalWriter
-from duologue.envs.scenarios import Scenario
-from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.evaluation.plan import plan
-from duologue.evaluation.validation import train as command
-from duologue.inference.errors import ConfigError, Interrupted, TooManyFailures
+from duologue.commands.evaluate import train_and_evaluate
+from duologue.commands.plan import plan
+from duologue.commands.train import train as command
+from duologue.core.errors import ConfigError, Interrupted, TooManyFailures
+from duologue.envs.scenarios.scenario import Scenario
 from duologue.tests.agents.lora import judges_of_words
 
 COMPARED = ("steps", "timesteps", "reward_first", "reward_last", "loss_last", "failures")

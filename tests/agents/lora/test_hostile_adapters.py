@@ -25,8 +25,7 @@ def adapter(tiny, tmp_path_factory) -> Path:
     from peft import LoraConfig, get_peft_model
 
     from duologue.agents.lora.adapter import save_adapter
-    from duologue.agents.lora.local_model import load_local_model
-    from duologue.agents.lora.quiet import quiet
+    from duologue.agents.lora.local_model import load_local_model, quiet
     from duologue.agents.lora.writer import Decoding
 
     local = load_local_model(tiny)

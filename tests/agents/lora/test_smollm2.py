@@ -5,7 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from duologue.agents.lora import load_writer, train
+from duologue.agents.lora import load_writer
+from duologue.agents.lora import training as train
 
 
 @pytest.mark.model

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from duologue.commands.evaluate import train_and_evaluate
+from duologue.core.errors import ConfigError
 from duologue.envs import DialogueEnv, make_interface
 from duologue.envs.policies import constant_policies
-from duologue.evaluation.evaluate import train_and_evaluate
-from duologue.inference.errors import ConfigError
 
 GRIDS = {"temperatures": [0.0, 1.0], "top_ps": [1.0], "max_tokens": [5, 50, 90]}
 

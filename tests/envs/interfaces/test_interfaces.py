@@ -5,8 +5,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from duologue.envs import ActionInterface, make_interface
+from duologue.envs.episode import DialogueState
 from duologue.envs.interfaces import INTERFACES, Plain, Select, Strategy
-from duologue.envs.state import DialogueState
 from duologue.inference import Completion, ConfigError
 from duologue.plugins import plugins
 from duologue.plugins.publish import publish
@@ -52,7 +52,7 @@ def test_what_is_wrong_with_the_settings_is_said(settings, said):
 
 
 def test_a_dotted_path_is_refused_in_settings_of_a_stranger():
-    path = "duologue.envs.interfaces.plain:Plain"
+    path = "duologue.envs.interfaces.one_phase:Plain"
     assert isinstance(make_interface(path), ActionInterface)
     with pytest.raises(ConfigError, match="names code outside Duologue"):
         make_interface(path, custom=False)
@@ -75,7 +75,7 @@ def test_plain_sends_the_dialogue_as_it_stands_and_returns_the_answer():
 
 OWN = """
 from duologue.envs.interfaces import ActionInterface
-from duologue.envs.interfaces.strategy import Strategy
+from duologue.envs.interfaces.one_phase import Strategy
 
 
 class Cautious(Strategy):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from duologue.core.errors import ConfigError
 from duologue.envs import DialogueEnv, make_interface
-from duologue.envs.interfaces.propose_select import ASK
-from duologue.inference.errors import ConfigError
+from duologue.envs.interfaces.select import ASK
 
 SYSTEM = "Answer in one or two short sentences."
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.envs import DialogueEnv
+from duologue.envs.episode import DialogueState
 from duologue.envs.interfaces import Select
 from duologue.envs.interfaces.select import FEATURES
-from duologue.envs.state import DialogueState
 from duologue.inference import Completion, Encoder, EndpointRefused, Sampling, TokenLogprob, make_encoder
 
 

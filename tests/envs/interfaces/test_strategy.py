@@ -3,7 +3,7 @@
 import pytest
 
 from duologue.envs import DialogueEnv
-from duologue.envs.interfaces.strategy import DIRECTIVES
+from duologue.envs.interfaces.one_phase import DIRECTIVES
 
 SYSTEM = "Answer in one or two short sentences."
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from duologue.core.errors import CassetteMiss, EndpointRefused
 from duologue.inference import Cassette, InferenceClient
-from duologue.inference.errors import CassetteMiss, EndpointRefused
 from duologue.plugins import Failure, JudgeContext, Turn
-from duologue.plugins.bench import Bench
+from duologue.plugins.batched_judge import BatchedJudge
 from duologue.plugins.judges.llm import LLMJudge
 from duologue.plugins.judges.panel import make_panel
 from duologue.plugins.judges.rubric import RubricJudge
@@ -163,7 +163,7 @@ def test_thoughts_that_came_apart_are_no_answer(server, context):
 
 
 def bench_of(context, retries, make=LLMJudge, **settings):
-    return Bench("judge", make(context, logprobs="never", **settings), retries=retries)
+    return BatchedJudge("judge", make(context, logprobs="never", **settings), retries=retries)
 
 
 @pytest.mark.parametrize(("retries", "asked"), [(0, 2), (1, 3), (5, 7)])
@@ -212,7 +212,7 @@ def test_a_panel_asks_again_only_the_member_that_failed(server, context):
         "one": {"name": "llm", "logprobs": "never"},
         "two": {"name": "llm", "logprobs": "never", "prompt": "{reply}"},
     }
-    bench = Bench("panel", make_panel(context, members), retries=2)
+    bench = BatchedJudge("panel", make_panel(context, members), retries=2)
     assert context.client.run(bench.score(Turn(QUESTION, "So."))).value == 0.4
     assert len(server.requests) == 1 + 3
 

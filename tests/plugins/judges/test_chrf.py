@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from duologue.inference.errors import ConfigError
+from duologue.core.errors import ConfigError
 from duologue.plugins import Abstain, Turn
 from duologue.plugins.judges.chrf import ChrfJudge
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from duologue.core.errors import ConfigError, EndpointRefused
 from duologue.inference import Price
-from duologue.inference.errors import ConfigError, EndpointRefused
 from duologue.plugins import Failure, JudgeContext, Plugins, Reward, Score, Turn
 from duologue.plugins.judges.llm import LLMJudge
 

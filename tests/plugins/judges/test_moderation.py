@@ -41,7 +41,7 @@ def test_an_empty_reply_is_not_sent(server, context):
     "answer", [{"results": []}, {"results": [{"category_scores": {}}]}, {}, {"results": [{"flagged": False}]}]
 )
 def test_an_answer_without_scores_is_a_failure(server, context, monkeypatch, answer):
-    monkeypatch.setattr("duologue.inference.retries._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("duologue.inference.transport.retries._FIRST_PAUSE_S", 0.001)
     server.others["moderations"] = lambda body: answer
     assert isinstance(judge(context, "So."), Failure)
 

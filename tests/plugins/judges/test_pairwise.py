@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from duologue.envs import Scenario
 from duologue.evaluation.contestants import Answer
-from duologue.evaluation.judging import Referee
+from duologue.evaluation.referee import Referee
 from duologue.plugins import Failure, Preference, Turn
 from duologue.plugins.judges.pairwise import PairwiseLLMJudge, read_choice
 

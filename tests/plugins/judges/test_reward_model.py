@@ -138,7 +138,7 @@ def test_a_server_is_asked_in_its_own_words(server, context, via, answer, sent):
     ],
 )
 def test_an_answer_that_is_no_score_is_a_failure(server, context, monkeypatch, via, answer):
-    monkeypatch.setattr("duologue.inference.retries._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("duologue.inference.transport.retries._FIRST_PAUSE_S", 0.001)
     server.others[via] = lambda body: answer
     (verdict,) = score(context, "So.", model="rm", via=via, base_url=server.url)
     assert isinstance(verdict, Failure)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from duologue.inference.meter import Meter
+from duologue.core.run_files import read_progress
+from duologue.inference.budget.usage import Meter
 from duologue.plugins import Plugins
-from duologue.plugins.progress import read_progress
-from duologue.plugins.run_folder import Run
-from duologue.plugins.trackers.figures import final_figures
+from duologue.plugins.trackers.tracking import final_figures
+from duologue.run.run_folder import Run
 from duologue.tests.conftest import SHRUNK
 from duologue.tests.plugins.trackers.mlflow_server import ask, mlflow_server, program
 

@@ -1,0 +1,6 @@
+"""What every room uses: errors, settings, the terminal, files, and asyncio in a thread.
+
+Nothing here knows endpoints, judges, dialogues or training.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,48 @@
+"""Names of the files in a run folder, and the rows of ``progress.csv``. docs/run-folder.md describes all of them."""
+
+from __future__ import annotations
+
+import csv
+from contextlib import suppress
+from pathlib import Path
+
+CONFIG = "config.json"
+"""The resolved configuration."""
+
+SUMMARY = "summary.json"
+"""What became of the run."""
+
+MATCHES = "matches.jsonl"
+"""The matches of an evaluation, one a line."""
+
+LOCK = "run.lock"
+"""Held by the process that writes to the folder; it names that process."""
+
+
+PROGRESS = "progress.csv"
+"""Its place in the run folder."""
+
+STEP = "time/total_timesteps"
+"""The column with the turns that a row stands after."""
+
+
+def read_progress(path: Path) -> list[dict[str, float]]:
+    """The rows that were written whole, without what is empty: of a killed run the last one may be cut.
+
+    Args:
+        path: The file; there are no rows if it is not there.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows = []
+    with suppress(csv.Error):
+        for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+            with suppress(TypeError, ValueError, AttributeError):  # no number, or more of them than columns
+                rows.append({name: _number(value) for name, value in row.items() if value})
+    return rows
+
+
+def _number(text: str) -> float:
+    """A whole number stays one, so that it is written as it was."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
