@@ -196,4 +196,4 @@ def usage() -> str:
 def function(target: str) -> Callable[..., object]:
     """Imports the function behind a command."""
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module, __package__), attribute)  # type: ignore[no-any-return]
+    return getattr(import_module(module, (__package__ or "").rpartition(".")[0]), attribute)  # type: ignore[no-any-return]
