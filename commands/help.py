@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .table import COMMANDS
 
-_CONF = Path(__file__).parent / "conf"
+_CONF = Path(__file__).parents[1] / "conf"
 _SETTING = re.compile(r"(?P<indent> *)(?P<name>[\w-]+):(?P<value>(?:[^#\"]|\"[^\"]*\")*)(?:#\s*(?P<words>.*))?")
 _CHOICE = re.compile(r"  - (?P<group>[\w@./-]+): (?P<option>[\w-]+)")
 _WIDTH = 46

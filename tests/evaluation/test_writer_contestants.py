@@ -16,7 +16,7 @@ NEEDS_PEFT = pytest.mark.skipif(find_spec("peft") is None, reason="needs the `lo
 @pytest.fixture
 def adapter(configured_for, tmp_path):  # noqa: F811
     """Of a model that was trained to say "red"."""
-    from duologue.agents.lora import training as train
+    from duologue.agents.lora import train
 
     train(configured_for("grpo", "agent.max_steps=10"), tmp_path / "trained")
     return tmp_path / "trained"

@@ -13,7 +13,7 @@ from duologue.tests.agents.lora.conftest import configured_for, tiny  # noqa: F4
 
 @pytest.fixture
 def adapter(configured_for, tmp_path):  # noqa: F811
-    from duologue.agents.lora import training as train
+    from duologue.agents.lora import train
 
     train(configured_for("grpo", "agent.save_strategy=no", "agent.learning_rate=0.0001"), tmp_path / "trained")
     return tmp_path / "trained"

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from duologue.agents.lora import load_writer
-from duologue.agents.lora import training as train
+from duologue.agents.lora import load_writer, train
 from duologue.core.errors import ConfigError
 from duologue.evaluation.exchange.pairs import PairOptions, pairs_of_candidates, write_pairs
 

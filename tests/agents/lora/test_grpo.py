@@ -7,8 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from duologue.agents.lora import load_local_model, load_writer
-from duologue.agents.lora import training as train
+from duologue.agents.lora import load_local_model, load_writer, train
 from duologue.agents.lora.local_model import quiet
 from duologue.agents.lora.rollouts import Judges, Playing, Rollout, between_turns
 from duologue.agents.lora.writer import Decoding, LocalWriter

@@ -5,8 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from duologue.agents.lora import load_writer
-from duologue.agents.lora import training as train
+from duologue.agents.lora import load_writer, train
 
 
 @pytest.mark.model
