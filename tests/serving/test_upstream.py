@@ -117,9 +117,11 @@ def test_headers_that_no_answer_can_carry_are_left_out(before, stream):
 
 
 def test_addresses_are_not_told(before, caplog, monkeypatch):
-    monkeypatch.setattr(
-        logging.getLogger("duologue.serving"), "disabled", False
-    )  # Hydra's set-up of logging disables it
+    logger = logging.getLogger(
+        "duologue.serving"
+    )  # Hydra's set-up of logging disables it, a server's own log keeps it apart
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "propagate", True)
     raw, running = before(lambda connection, turn: None)
     raw.stop()
     port = raw.url.split(":")[2][:-3]
