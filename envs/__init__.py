@@ -36,7 +36,7 @@ for _game in GAMES:
         kwargs={"game": _game},
     )
 
-register_scripted(".envs.games.generate:scripted_answer", GAMES)
+register_scripted(".envs.games.generation:scripted_answer", GAMES)
 
 __all__ = [
     "GAMES",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Offer(NamedTuple):
-    """One judge of `plugins.judges`: name, module and class, settings, and what `JudgeRegistrar.judge` asks for besides."""
+    """One judge: its name, module (in `plugins.judges`, or with its game) and class, settings, and what `JudgeRegistrar.judge` asks for besides."""
 
     name: str
     target: str
@@ -87,16 +87,24 @@ _OFFERS = (
         "a readability formula inside a band, by textstat",
     ),
     _Offer("language", "language:LanguageJudge", settings.Language, "the reply in the wanted language, by lingua"),
-    _Offer("bargain", "bargain:BargainJudge", None, "the share of the gap that a buyer won in a deal"),
+    _Offer("bargain", ".envs.games.bargain:BargainJudge", None, "the share of the gap that a buyer won in a deal"),
     _Offer(
         "form",
-        "form:FormJudge",
+        ".envs.games.forms:FormJudge",
         None,
         "the form of answer that was wished: brief, a reason, an example, a question, warm",
     ),
-    _Offer("support", "support:SupportJudge", settings.Support, "the share of a case's details that were collected"),
     _Offer(
-        "tutoring", "tutoring:TutoringJudge", settings.Tutoring, "whether a student was led to the answer, not told it"
+        "support",
+        ".envs.games.support:SupportJudge",
+        settings.Support,
+        "the share of a case's details that were collected",
+    ),
+    _Offer(
+        "tutoring",
+        ".envs.games.tutoring:TutoringJudge",
+        settings.Tutoring,
+        "whether a student was led to the answer, not told it",
     ),
     _Offer("toxicity", "toxicity:ToxicityJudge", None, "not profane or abusive, by alt-profanity-check"),
 )
@@ -108,7 +116,7 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
     for offer in _OFFERS:
         register.judge(
             offer.name,
-            f".plugins.judges.{offer.target}",
+            offer.target if offer.target.startswith(".") else f".plugins.judges.{offer.target}",
             config=offer.config,
             summary=offer.summary,
             kind=offer.kind,

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from ..scenarios.scenario import GAMES
 from .game import Game
-from .generate import game_of, generate, make_game, parts_of, scripted_answer, with_directives
+from .generation import game_of, generate, make_game, parts_of, scripted_answer, with_directives
 
 __all__ = ["GAMES", "Game", "game_of", "generate", "make_game", "parts_of", "scripted_answer", "with_directives"]

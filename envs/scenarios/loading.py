@@ -37,7 +37,7 @@ def load_scenarios(source: str | Path, split: str, limit: int | None = None) -> 
     if game in GAMES:
         if seed and not seed.isdecimal():
             raise ConfigError(f"`{source}`: after the colon comes a whole number, the seed of the scenarios")
-        from ..games.generate import generate  # it builds scenarios, so it imports this module
+        from ..games.generation import generate  # it builds scenarios, so it imports this module
 
         return list(generate(game, cast(Split, split), limit, int(seed or 0)))
     path = SHIPPED.get(str(source), Path(source))

@@ -367,7 +367,7 @@ def test_from_settings_uses_the_described_cassette(tmp_path, endpoint, server):
     ("cassette", "text"),
     [
         ({"mode": "rekord"}, "`inference.cassette.mode` must be one of record, replay, off, not 'rekord'"),
-        ({"file": "x"}, "`inference.cassette.cassette.file` is not a setting here"),
+        ({"file": "x"}, "`inference.cassette.file` is not a setting here"),
     ],
 )
 def test_bad_cassette_settings_are_named(cassette, text):

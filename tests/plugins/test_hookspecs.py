@@ -8,7 +8,7 @@ import duologue
 from duologue.plugins import Plugins, hookspecs
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("duologue_")}
-ROOMS = ("agents", "conf", "envs", "evaluation", "inference", "plugins")
+ROOMS = ("agents", "commands", "conf", "core", "envs", "evaluation", "inference", "plugins", "run", "serving")
 
 
 def test_there_are_hooks_and_the_manager_knows_each_of_them():

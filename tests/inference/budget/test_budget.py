@@ -256,7 +256,7 @@ def test_a_request_that_was_never_sent_costs_nothing(client, endpoint, monkeypat
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"request": 3}, r"`inference.budget.budget.request`.*did you mean `requests`"),
+        ({"request": 3}, r"`inference.budget.request`.*did you mean `requests`"),
         ({"usd": -1}, r"`usd` must be at least 0 or null, not -1"),
         ({"tokens": "many"}, r"`inference.budget.tokens` must be a whole number or null"),
         ({"roles": {"judge": {"dollars": 3}}}, r"`inference.budget.roles.judge.dollars`"),
