@@ -50,9 +50,11 @@ class RawServer:
     def _serve(self, connection, number):
         with suppress(ConnectionError), connection, connection.makefile("rb") as file:
             for turn in range(1000):
-                head = b"".join(iter(file.readline, b"\r\n"))
-                if not head:
-                    return
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    if not (line := file.readline()):
+                        return  # the client hung up
+                    head += line
                 length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 file.read(int(length.partition(b":")[2]))
                 self.heads.append(head)
@@ -61,6 +63,8 @@ class RawServer:
                 connection.sendall(answer)
 
     def stop(self):
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
 
 
