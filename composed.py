@@ -100,10 +100,13 @@ def _as_trained(values: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[
 
 
 def task_overrides(arguments: Sequence[str]) -> list[str]:
-    """``bench bargain …`` as overrides; a game is played by rules unless another ``inference`` is asked for.
+    """Turns ``bench bargain …`` into overrides; a game is played by rules unless another ``inference`` is chosen.
 
     Args:
         arguments: What follows ``bench``: a task's name, or none, and overrides.
+
+    Returns:
+        The overrides.
     """
     task, *rest = arguments or [""]
     if not task.isidentifier():

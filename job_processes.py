@@ -79,7 +79,11 @@ class Processes(Launcher):
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Called by Hydra: runs jobs to their end.
+        """Runs jobs to their end; Hydra calls it.
+
+        Args:
+            job_overrides: One list of overrides per job.
+            initial_job_idx: Number of the first job.
 
         Returns:
             What a search calls their values; None for jobs that failed.

@@ -72,10 +72,13 @@ class Words(NamedTuple):
 
 
 def told(overrides: Sequence[str]) -> Words:
-    """The command line parted into Hydra's flags and values, and `--workers N` as a setting of the launcher.
+    """Separates a command line into Hydra's flags and values; ``--workers N`` becomes a setting of the launcher.
 
     Args:
         overrides: As they were typed.
+
+    Returns:
+        Flags and values.
 
     Raises:
         ConfigError: If the number is none, or goes with what cannot use it.
@@ -129,7 +132,15 @@ def _launched(number: str, words: Sequence[str], several: bool) -> list[str]:
 
 @contextmanager
 def recorded(folder: Path, number: int, overrides: Sequence[str]) -> Iterator[None]:
-    """Keeps in the job's folder what it was told and why it failed; a failure goes no further.
+    """Records a job's overrides and its error in the job's folder; the error is not raised further.
+
+    Args:
+        folder: The job's folder.
+        number: The job's number.
+        overrides: The job's overrides.
+
+    Yields:
+        Nothing.
 
     Raises:
         KeyboardInterrupt: If a signal ended the job, since no other shall be begun then.

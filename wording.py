@@ -91,13 +91,16 @@ def _yaml(error: Exception) -> str:
 
 
 def misspelt_part(config: Mapping[str, Any], known: Sequence[str]) -> str | None:
-    """What is wrong with a part that no command reads because its name is nearly that of one; None if nothing is.
+    """Words the mistake of a misspelt part of the configuration.
 
     Other names are left alone, since a plugin may read them.
 
     Args:
         config: The composed configuration.
         known: The names of the command's own parts.
+
+    Returns:
+        The message; None if there is no such part.
     """
     for name in config:
         if name not in known and (hint := near_miss(str(name), known)).startswith("did you mean"):
@@ -106,12 +109,15 @@ def misspelt_part(config: Mapping[str, Any], known: Sequence[str]) -> str | None
 
 
 def unfit_part(config: Mapping[str, Any], overrides: Sequence[str], known: Mapping[str, Sequence[str]]) -> str | None:
-    """What is wrong with a part that must hold settings by name and does not; None if nothing is.
+    """Words the mistake of a part that must be a mapping and is not.
 
     Args:
         config: The composed configuration, as far as there is one.
         overrides: The command line, which Hydra refuses in words of its own where it sets such a part to null or to a list.
         known: The parts that must, with the options that they can be chosen from.
+
+    Returns:
+        The message; None if there is no such part.
     """
     given = {
         name: "null" if value is None else str(value)
@@ -130,11 +136,14 @@ def unfit_part(config: Mapping[str, Any], overrides: Sequence[str], known: Mappi
 
 
 def with_file(message: str, arguments: Sequence[str]) -> str:
-    """Adds to a message the user's own file that holds the setting it is about.
+    """Adds the user's own file to a message about one of its settings.
 
     Args:
         message: With the setting's name between the first backticks.
         arguments: The command line, which names the folder (``--config-dir``) and the files (``experiment=mine``).
+
+    Returns:
+        The message.
     """
     found = re.search(r"`([\w.@/-]+?)(?:=[^`]*)?`", message)
     option = re.match(r"the group `[^`]+` has no `([^`]+)`", message)

@@ -64,10 +64,13 @@ class Actor:
         return actions, log_probs
 
     def log_probabilities(self, observations: Sequence[Observation]) -> list[npt.NDArray[np.float64]]:
-        """The log-probabilities of all choices, one array (len(observations), n) per discrete choice of an action.
+        """Computes the log-probabilities of all choices.
 
         Args:
             observations: At most `ROWS` of them.
+
+        Returns:
+            One array (len(observations), n) per discrete choice of an action.
         """
         for name, rows in self._rows.items():
             for i, observation in enumerate(observations):

@@ -69,7 +69,14 @@ class AgentSettings:
 
 
 def build_agent(config: Mapping[str, Any], task: Task) -> tuple[Agent, int]:
-    """The untrained agent and the number of turns it is to learn from.
+    """Builds the untrained agent.
+
+    Args:
+        config: The resolved configuration.
+        task: The training task.
+
+    Returns:
+        The agent, and the number of turns it learns from.
 
     Raises:
         ConfigError: If the agent is unknown or refuses a setting.
@@ -136,7 +143,14 @@ def _ppo(settings: dict[str, Any], task: Task, seed: int) -> tuple[DialoguePPO, 
 
 
 def build_task(config: Mapping[str, Any], client: InferenceClient) -> Task:
-    """The training task of a configuration.
+    """Builds the training task.
+
+    Args:
+        config: The resolved configuration.
+        client: Asks endpoints.
+
+    Returns:
+        The task.
 
     Raises:
         ConfigError: If a name is unknown or a value is refused.

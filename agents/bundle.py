@@ -101,6 +101,9 @@ class Bundle:
             capped: Whether the training's ``max_tokens`` holds. It keeps episodes short; users of a served model did not ask
                 for it.
 
+        Returns:
+            The endpoint.
+
         Raises:
             ConfigError: If the user must name the address, or a setting is refused.
         """
@@ -188,6 +191,9 @@ def load_bundle(
         trusted: Whether the bundle may name interfaces and encoders outside this package, which imports their code, and
             addresses with the environment variables whose keys are sent there.
 
+    Returns:
+        The bundle.
+
     Raises:
         ConfigError: If the folder is no bundle, is of a later format, does not fit its own description, or needs trust.
     """
@@ -221,13 +227,16 @@ def bundle_folder(folder: str | Path) -> Path:
 def load_network(
     folder: Path, space: spaces.Space[Any], action_space: spaces.Space[Any], device: str = "cpu"
 ) -> BasePolicy:
-    """The network of a bundle, for given spaces; nothing else of the bundle is used.
+    """Loads only the network of a bundle, for given spaces.
 
     Args:
         folder: The bundle's own folder.
         space: The observations that it gets.
         action_space: The actions that it chooses from.
         device: Where it acts.
+
+    Returns:
+        The network with its weights.
 
     Raises:
         ConfigError: If the folder is no bundle, or the network, its weights and the spaces do not fit each other.
@@ -257,6 +266,15 @@ def build_network(
     name: str, arguments: Mapping[str, Any], space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> BasePolicy:
     """Builds an untrained network.
+
+    Args:
+        name: A key of `NETWORKS`.
+        arguments: The network's own arguments.
+        space: Observation space.
+        action_space: Action space.
+
+    Returns:
+        The network.
 
     Raises:
         ConfigError: If there is no such network, or it refuses the arguments.

@@ -74,7 +74,11 @@ def write_checkpoint(
 
 
 def read_checkpoint(agent: Resumable, path: Path) -> dict[str, Any]:
-    """Sets an agent, built from the same configuration, to where the file was written.
+    """Restores an agent from a checkpoint.
+
+    Args:
+        agent: Agent built from the same configuration.
+        path: The checkpoint.
 
     Returns:
         The caller's notes, with its tensors, if there are any, as ``kept``.
@@ -121,9 +125,12 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Sets the generators to what `random_states` returned, as it was or as JSON gives it back.
+    """Restores the states that `random_states` returned, directly or through JSON.
 
     The states of GPUs are left out where their number differs.
+
+    Args:
+        states: The states by generator.
     """
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -47,7 +47,10 @@ class TorchPolicy:
         return action.cpu().numpy()[0]
 
     def probabilities(self, observation: Observation) -> list[npt.NDArray[np.float32]]:
-        """What the network thinks of every action.
+        """Computes the probability of every action.
+
+        Args:
+            observation: One observation, not batched.
 
         Returns:
             One array of probabilities that sum to 1 for each discrete choice in an action; a single one for `Discrete`.
@@ -252,7 +255,7 @@ class LinearPolicy(ActorCriticPolicy):
         return means, spread.clamp(min=0).sqrt()
 
     def drawn(self, observation: PyTorchObs, normal: th.Tensor, alpha: float) -> th.Tensor:
-        """The returns that one draw of the parameters expects (Agrawal and Goyal 2013, algorithm 1): (B, n).
+        """Draws the parameters once and computes the expected returns (Agrawal and Goyal 2013, algorithm 1).
 
         Candidates share their parameters, so their returns are drawn together, with the covariance that one parameter vector
         gives them; actions with parameters of their own are drawn apart.
@@ -261,6 +264,9 @@ class LinearPolicy(ActorCriticPolicy):
             observation: Rows (B, …).
             normal: Standard normal numbers (B, n).
             alpha: Scale of the parameters' standard deviation.
+
+        Returns:
+            Expected returns (B, n).
         """
         means, spread = self.expected(observation)
         if not self._shared:

@@ -138,10 +138,15 @@ class DialoguePPO(PPO):
         return [*super()._excluded_save_params(), "_collector", "make_collector", "_ticker", "_rollout_start"]
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """Saves everything that `load` needs to go on as if nothing had happened.
+        """Saves everything that `load` needs to continue exactly.
 
         Saved from inside a rollout, by a callback, it goes on from that rollout's beginning: the answers are in the
         cassette. Episodes that were begun ahead are begun again.
+
+        Args:
+            path: See Stable-Baselines3.
+            exclude: See Stable-Baselines3.
+            include: See Stable-Baselines3.
         """
         self.progress = self._rollout_start or self._counts()
         super().save(path, exclude, include)
@@ -157,9 +162,12 @@ class DialoguePPO(PPO):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Sets what `state` returned, the random generators included.
+        """Restores what `state` returned, the random generators included.
 
         ``learn(rest, reset_num_timesteps=False)`` then ends as it does after `load`.
+
+        Args:
+            state: What `state` returned.
         """
         self.policy.load_state_dict(state["policy"])
         self.policy.optimizer.load_state_dict(state["optimizer"])
@@ -183,6 +191,15 @@ class DialoguePPO(PPO):
 
         ``learn(rest, reset_num_timesteps=False)`` then ends with the parameters of an undisturbed run, if the endpoint,
         or the cassette, gives the same answers and nothing was begun ahead.
+
+        Args:
+            path: See Stable-Baselines3.
+            env: See Stable-Baselines3.
+            *args: See Stable-Baselines3.
+            **options: See Stable-Baselines3.
+
+        Returns:
+            The agent.
         """
         agent = super().load(path, env, *args, **options)
         agent._go_on(agent.progress)
@@ -243,7 +260,16 @@ class DialoguePPO(PPO):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Plays episodes until the rollout is full; returns false if a callback asked to stop.
+        """Plays episodes until the rollout is full.
+
+        Args:
+            env: The agent's environment.
+            callback: Called after every ``n_envs`` transitions.
+            rollout_buffer: Filled with the episodes.
+            n_rollout_steps: Turns per environment that the rollout aims at.
+
+        Returns:
+            False if a callback asked to stop.
 
         Raises:
             TooManyFailures: If every episode of it failed, or too large a share.

@@ -31,11 +31,14 @@ class Reference:
 
     @classmethod
     def named(cls, name: str, policy: ActorCriticPolicy) -> Reference:
-        """The reference of a configuration.
+        """Builds the reference policy of a configuration.
 
         Args:
             name: `INITIAL`, or a bundle's folder.
             policy: What is to be trained.
+
+        Returns:
+            The reference.
 
         Raises:
             ConfigError: If the folder holds no bundle, or one of another network.

@@ -32,11 +32,14 @@ from .ppo import DialoguePPO
 
 
 def open_curves(folder: Path, timesteps: int) -> Logger:
-    """A logger that keeps the rows of ``progress.csv`` up to so many timesteps; later ones will be written again.
+    """Opens the logger of the learning curves; rows beyond ``timesteps`` are dropped, since they will be written again.
 
     Args:
         folder: The run folder.
         timesteps: Where the run goes on; 0 for a new one.
+
+    Returns:
+        The logger.
     """
     path, part = folder / PROGRESS, folder / f"{PROGRESS}.part"
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +68,16 @@ class Validator(Protocol):
     keep: Keep
 
     def validate(self, policy: Policy, timesteps: int) -> Mapping[str, Any]:
-        """Returns a row as ``summary.json`` has it in ``results``: at least ``win_rate``, ``low`` and ``high``.
+        """Validates a policy.
 
         ``win_rate`` is None where too much failed for a figure.
+
+        Args:
+            policy: The policy so far.
+            timesteps: Turns it has learnt from.
+
+        Returns:
+            A row as in ``results`` of ``summary.json``, at least ``win_rate``, ``low`` and ``high``.
         """
         ...
 
@@ -243,13 +253,16 @@ class Reporter(BaseCallback):
 def rollout_stats(
     index: int, timesteps: int, played: Sequence[Trajectory], failures: Mapping[str, int]
 ) -> RolloutStats:
-    """One rollout in figures.
+    """Summarises one rollout.
 
     Args:
         index: Number of the rollout, from 0.
         timesteps: Transitions collected so far in the run.
         played: Its episodes, at least one.
         failures: Failed attempts, by cause.
+
+    Returns:
+        The statistics.
     """
     infos = [transition.info for episode in played for transition in episode.transitions]
     log_probs = [log_prob for episode in played for log_prob in episode.log_probs]

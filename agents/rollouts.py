@@ -33,7 +33,11 @@ class FailureWatch:
         self._recent: deque[bool] = deque(maxlen=WINDOW)
 
     def add(self, failed: EpisodeFailed | None) -> None:
-        """Counts one that is over, or an attempt at one that failed.
+        """Counts a finished episode, or a failed attempt.
+
+        Args:
+            failed: The failure
+            None for a finished episode.:
 
         Raises:
             TooManyFailures: If too many of the latest failed, and they are enough to tell.
@@ -66,7 +70,7 @@ def next_expected(before: float, turns: int, episodes: int, first: bool) -> floa
 
 
 def most_training_turns(task: Task, total: int, rollout: int) -> int:
-    """Turns that a training plays at most, besides failed attempts; `episodes_to_play` sees to it.
+    """Bounds the turns that a training plays, failed attempts not counted.
 
     Where every dialogue has one turn these are whole rollouts. Longer dialogues end when they will, so that a rollout is
     only about as long as it should be: there may be one more.
@@ -75,19 +79,25 @@ def most_training_turns(task: Task, total: int, rollout: int) -> int:
         task: What is played.
         total: Turns to learn from.
         rollout: Turns that a rollout aims at.
+
+    Returns:
+        The bound.
     """
     longest = max(task.turns(scenario) for scenario in task.scenarios)
     return -(-total // rollout) * rollout + (max(rollout, longest) if longest > 1 else 0)
 
 
 def episodes_to_play(task: Task, aim: int, expected: float, left: int) -> int:
-    """Episodes of the next rollout.
+    """Computes the number of episodes of the next rollout.
 
     Args:
         task: What is played.
         aim: Turns that it should have.
         expected: Turns of an episode.
         left: Turns that may still be played at most; the episodes fit even if each lasts as long as it can.
+
+    Returns:
+        The number, at least 1.
     """
     longest = max(task.turns(scenario) for scenario in task.scenarios)
     number = round(aim / expected)

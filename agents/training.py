@@ -64,6 +64,13 @@ def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator |
     Where the folder holds a checkpoint, training goes on from there; a checkpoint is written before every rollout. With
     a validator the agent ends with the policy that the validator keeps.
 
+    Args:
+        agent: The agent.
+        steps: Turns to learn from.
+        run: The run, for its folder and summary.
+        task: The training task.
+        validator: Validates the policy during the training.
+
     Raises:
         ConfigError: If the checkpoint cannot be used.
         RunStopped: If the run was told to end, or too much failed.
@@ -117,7 +124,16 @@ def _learnt(agent: DialoguePPO) -> dict[str, Any]:
 
 
 def save(agent: Agent, task: Task, run: Run, config: Mapping[str, Any]) -> Path:
-    """Writes the bundle into the run folder and returns its path.
+    """Writes the bundle into the run folder.
+
+    Args:
+        agent: The trained agent.
+        task: The training task.
+        run: The run.
+        config: The resolved configuration.
+
+    Returns:
+        The bundle's folder.
 
     Raises:
         ConfigError: If a policy of this kind cannot be one.
@@ -149,7 +165,11 @@ def deployable(agent: Agent) -> bool:
 
 
 def check_deployable(agent: Agent, config: Mapping[str, Any]) -> None:
-    """Refuses an agent without a bundle where one is needed; asked before anything is paid.
+    """Refuses an agent without a bundle where one is needed, before anything is paid.
+
+    Args:
+        agent: The agent.
+        config: The resolved configuration.
 
     Raises:
         ConfigError: If its policy cannot be one.

@@ -80,7 +80,10 @@ Every action takes path=CASSETTE; .cache/cassette.sqlite by default."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carries one action out.
+    """Carries out one action.
+
+    Args:
+        arguments: The action and its values.
 
     Raises:
         ConfigError: If there is no such action, or an option is refused.

@@ -92,7 +92,14 @@ class Chat:
         self.messages = [{"role": "system", "content": system}] if system else []
 
     async def say(self, text: str, compare: bool) -> Answer:
-        """The policy's answer to a user turn; both enter the dialogue if it comes.
+        """Answers a user turn; both enter the dialogue if the answer comes.
+
+        Args:
+            text: The user's turn.
+            compare: Whether the plain model answers, too.
+
+        Returns:
+            The answer.
 
         Raises:
             InferenceError: If the frozen model did not answer.

@@ -66,7 +66,13 @@ def doctor(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def examine(config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yields what it finds, the machine first.
+    """Examines the installation and the endpoint.
+
+    Args:
+        config: The resolved configuration.
+
+    Yields:
+        Findings, the machine's first.
 
     Raises:
         ConfigError: If the part ``inference`` cannot be read.

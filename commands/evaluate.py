@@ -85,6 +85,13 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
 def checked_evaluation(config: Mapping[str, Any], client: InferenceClient) -> Checked:
     """Builds what an evaluation needs besides the bundle, and refuses what `rollouts=ray` cannot share.
 
+    Args:
+        config: The resolved configuration.
+        client: Asks endpoints.
+
+    Returns:
+        See `check`.
+
     Raises:
         ConfigError: If a name is unknown or a value is refused.
     """

@@ -88,6 +88,9 @@ class PairExportOptions(PairOptions):
 def run_import(arguments: Sequence[str]) -> None:
     """Writes a scenario file of questions, or a run folder of verdicts.
 
+    Args:
+        arguments: Kind, files and values.
+
     Raises:
         ConfigError: If an argument or a file cannot be used.
     """
@@ -184,6 +187,9 @@ def _keep(
 
 def run_export(arguments: Sequence[str]) -> None:
     """Writes a run's matches in another evaluator's files.
+
+    Args:
+        arguments: Kind, run folder and values.
 
     Raises:
         ConfigError: If an argument or a file cannot be used, or the format has no place for the matches.

@@ -51,10 +51,13 @@ class Setting(NamedTuple):
 
 
 def command_help(name: str) -> str:
-    """The help of a command.
+    """Writes the help of a command.
 
     Args:
         name: A key of `COMMANDS`.
+
+    Returns:
+        The text.
     """
     command = COMMANDS[name]
     lines = [f"usage: duologue {name} [name=value …]", "", f"  {command.described()}"]

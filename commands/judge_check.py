@@ -112,13 +112,16 @@ def reliability(
     own: str = "",
     panel: bool = False,
 ) -> dict[str, Figure]:
-    """The figures of a judge.
+    """Computes the figures of a judge.
 
     Args:
         records: The labelled data.
         asked: Its verdicts on them.
         own: The judge model's name, for its preference for replies of its own.
         panel: Whether the components are the scores of a panel's members.
+
+    Returns:
+        Name to figure.
     """
     by_id: dict[str, list[JudgedRecord]] = {}
     for entry in asked:

@@ -148,6 +148,13 @@ def serve(config: Mapping[str, Any], folder: Path) -> None:
 def make_service(settings: Settings, client: InferenceClient) -> Service:
     """Loads the bundles.
 
+    Args:
+        settings: The command's settings.
+        client: Asks endpoints.
+
+    Returns:
+        The service.
+
     Raises:
         ConfigError: If one cannot be loaded, or an endpoint's setting is refused.
     """

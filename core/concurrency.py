@@ -158,7 +158,13 @@ class LoopThread:
                 pass
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts a coroutine from any thread and returns its future.
+        """Starts a coroutine on the loop, from any thread.
+
+        Args:
+            coroutine: What runs on the loop.
+
+        Returns:
+            Its future.
 
         Raises:
             ConfigError: If this process was forked from the one in which the loop runs.
@@ -176,7 +182,13 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine to its end and returns its result; an interrupt cancels it.
+        """Runs a coroutine to its end; an interrupt cancels it.
+
+        Args:
+            coroutine: What runs on the loop.
+
+        Returns:
+            The coroutine's result.
 
         Raises:
             RuntimeError: If the loop is closed, or this is its own thread.

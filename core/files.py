@@ -20,11 +20,14 @@ _BREAKS = re.compile("[\u0085\u2028\u2029]")
 
 
 def numbered_lines(path: Path, what: str = "the file") -> Iterator[tuple[int, bytes]]:
-    """Yields the lines of a file that are not blank, with their numbers from 1.
+    """Yields the lines of a file that are not blank.
 
     Args:
         path: The file.
         what: What it is to the user, such as ``the answers``, for error messages.
+
+    Yields:
+        Line numbers from 1, and the lines without their line breaks.
 
     Raises:
         ConfigError: If the file cannot be read.
@@ -42,6 +45,12 @@ def numbered_lines(path: Path, what: str = "the file") -> Iterator[tuple[int, by
 def decode_text(content: bytes) -> str:
     """Decodes UTF-8, with a byte order mark or without.
 
+    Args:
+        content: UTF-8.
+
+    Returns:
+        The text without the mark.
+
     Raises:
         ValueError: If it is no UTF-8; the message begins with a verb.
     """
@@ -54,6 +63,12 @@ def decode_text(content: bytes) -> str:
 
 def decode_json(content: bytes | str) -> Any:
     """Decodes JSON.
+
+    Args:
+        content: JSON as text or as UTF-8.
+
+    Returns:
+        The value.
 
     Raises:
         ValueError: If it is no JSON, or a text in it holds half of a surrogate pair; the message begins with a verb.
@@ -100,11 +115,14 @@ def read_lines(path: Path, what: str) -> list[tuple[str, str]]:
 
 
 def read_object(line: bytes | str, where: str) -> dict[str, Any]:
-    """One line as an object.
+    """Decodes one line that holds a JSON object.
 
     Args:
         line: JSON.
         where: Its place, for error messages.
+
+    Returns:
+        The object.
 
     Raises:
         ConfigError: If it is none.
@@ -120,12 +138,15 @@ MOST_BYTES = 16_000_000
 
 
 def read_json(path: Path, kind: type, most_bytes: int | None = None) -> Any:
-    """A JSON file that holds a list, or an object.
+    """Reads a JSON file that holds a list or an object.
 
     Args:
         path: The file.
         kind: ``list`` or ``dict``.
         most_bytes: Its length, at most; it must then be a regular file, because reading a pipe or a device might not end.
+
+    Returns:
+        The list or the object.
 
     Raises:
         ConfigError: If it cannot be read, is too long or nested too deeply, or holds something else.
@@ -172,9 +193,15 @@ def read_records(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """A record as one line of JSON that every reader takes for one line.
+    """Writes a record as one line of JSON that no reader splits.
 
     U+0085, U+2028 and U+2029 are escaped. Half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
+
+    Args:
+        record: Values that JSON can hold.
+
+    Returns:
+        The line without its line break.
     """
     text = _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(record, ensure_ascii=False)) + "\n"
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

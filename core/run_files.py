@@ -27,10 +27,13 @@ STEP = "time/total_timesteps"
 
 
 def read_progress(path: Path) -> list[dict[str, float]]:
-    """The rows that were written whole, without what is empty: of a killed run the last one may be cut.
+    """Reads the complete rows of ``progress.csv``; the last row of a killed run may be cut off.
 
     Args:
         path: The file; there are no rows if it is not there.
+
+    Returns:
+        One mapping from column to number per row, without empty cells.
     """
     if not path.exists():
         return []

@@ -143,6 +143,13 @@ def load(path: str, where: str) -> Callable[..., Any]:
 
     A path that starts with a dot is inside this package.
 
+    Args:
+        path: A dotted path.
+        where: The setting's full name, for error messages.
+
+    Returns:
+        The function or class.
+
     Raises:
         ConfigError: If the module or the attribute cannot be imported, or is nothing that can be called.
     """

@@ -46,6 +46,9 @@ class Dialogue:
     async def reset(self, episode: Episode) -> tuple[Observation, dict[str, Any]]:
         """Starts an episode.
 
+        Args:
+            episode: The episode to play.
+
         Returns:
             The first observation and info.
 
@@ -64,10 +67,13 @@ class Dialogue:
         }
 
     async def try_api(self, episode: Episode) -> None:
-        """Asks the first of an episode's proposals, alone.
+        """Sends the first request of an episode alone, to check the API.
 
         An API that lacks what the interface requires is so refused at the price of one request instead of as many as may
         be under way; the cassette keeps the answer for the episode.
+
+        Args:
+            episode: The episode to try.
 
         Raises:
             DuologueError: What no retry can mend.
@@ -83,11 +89,17 @@ class Dialogue:
         self.state = DialogueState(episode.scenario.opening(self.task.system), draw=episode.draw)
 
     async def step(self, action: Any) -> Transition:
-        """Carries out an action: the assistant's turn, its judging and the user's answer.
+        """Carries out an action: the assistant's turn, its verdicts and the user's answer.
 
         A truncated dialogue would have gone on: where there is a reward to learn from, a two-phase interface proposes
         candidates once more, which costs ``requests_per_turn`` requests. Nothing is asked after a termination, nor in
         tasks without a reward.
+
+        Args:
+            action: Action of the interface's space.
+
+        Returns:
+            The transition.
 
         Raises:
             EpisodeFailed: If a call or a judge failed, or the turn took too long; the episode is over, and this turn
@@ -102,7 +114,10 @@ class Dialogue:
         return await self._in_time(self._step(action))
 
     async def step_or_end(self, action: Any) -> Transition:
-        """Carries out an action for those who cannot leave an episode out.
+        """Carries out an action; a failure ends the episode as a truncation.
+
+        Args:
+            action: Action of the interface's space.
 
         Returns:
             As `step`; or if it failed, a truncated transition without a reward, which is NaN, that shows the state before

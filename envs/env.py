@@ -186,7 +186,14 @@ class FixedInfo(gym.Wrapper[Observation, Any, Observation, Any]):
 
 
 def scenario_by_id(task: Task, name: str) -> Scenario:
-    """The scenario that ``options["scenario"]`` of a `reset` names.
+    """Finds the scenario that ``options["scenario"]`` of a `reset` names.
+
+    Args:
+        task: Task with the scenarios.
+        name: The scenario's id.
+
+    Returns:
+        The scenario.
 
     Raises:
         ConfigError: If the task has none of this id.
@@ -199,7 +206,15 @@ def scenario_by_id(task: Task, name: str) -> Scenario:
 
 
 def task_from(task: Task | None, parts: dict[str, Any]) -> Task:
-    """The given task, or one built from its parts.
+    """Returns the given task, or builds one.
+
+    Args:
+        task: A ready task
+        None to build one.:
+        parts: Arguments of `Task.build`.
+
+    Returns:
+        The task.
 
     Raises:
         ConfigError: If both are given.

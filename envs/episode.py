@@ -38,11 +38,14 @@ class DialogueState:
 
     @classmethod
     def of(cls, messages: Sequence[Mapping[str, Any]], draw: int = 0) -> DialogueState:
-        """The state that a request's messages leave: what a deployed policy knows, and all that it knows.
+        """Builds the state of a request's messages: everything that a deployed policy knows.
 
         Args:
             messages: As the API takes them. Of content in parts the texts count, of no content nothing.
             draw: Which of several independent answers is to be given.
+
+        Returns:
+            The state.
         """
         roles = ["system" if m["role"] == "developer" else str(m["role"]) for m in messages]
         plain: list[Message] = [
@@ -71,7 +74,7 @@ def _text(content: object) -> str:
 def as_turn(
     scenario: Scenario, messages: tuple[Message, ...], index: int, reply: str, finish_reason: str, last: bool = True
 ) -> Turn:
-    """One turn of a scenario as judges see it.
+    """Builds one turn of a scenario as judges see it.
 
     Args:
         scenario: What is played.
@@ -80,6 +83,9 @@ def as_turn(
         reply: What the assistant said.
         finish_reason: ``stop``, or ``length`` if it was cut.
         last: Whether the dialogue ends with it.
+
+    Returns:
+        The turn.
     """
     return Turn(
         messages=messages,

@@ -44,9 +44,15 @@ class Observer:
         return spaces.Dict({**own, **self.interface.observation_space(self.encoder)})
 
     async def observe(self, state: DialogueState) -> Observation:
-        """The observation of a state; new arrays at every call.
+        """Observes a state; the arrays are new at every call.
 
         Where a two-phase interface has proposed nothing, as after a termination, its boxes are zero.
+
+        Args:
+            state: The dialogue so far.
+
+        Returns:
+            Arrays by name, as in the observation space.
         """
         turns = [m["content"] for m in state.messages if m["role"] != "system"]
         vectors = await self.encoder.encode([*turns, state.user_message])

@@ -19,11 +19,14 @@ class Policy(Protocol):
     """Chooses an action from an observation, without memory of its own."""
 
     def act(self, observation: Observation, key: tuple[int, ...]) -> Any:
-        """The action.
+        """Chooses an action.
 
         Args:
             observation: One observation, not batched.
             key: Names the moment (seed, scenario, repeat, turn); equal keys give equal actions.
+
+        Returns:
+            The action.
         """
         ...
 
@@ -64,9 +67,15 @@ MOST_CONSTANTS = 64
 
 
 def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
-    """Every constant policy of an interface, by its action in words; empty where there are more than `MOST_CONSTANTS`.
+    """Lists the constant policies of an interface.
 
     Where actions choose among samples of one request, the constants do not differ but by chance: `PLAIN_SAMPLE` is there alone.
+
+    Args:
+        interface: The action interface.
+
+    Returns:
+        Action in words to policy; empty with more than `MOST_CONSTANTS` actions.
     """
     if interface.exchangeable:
         return {PLAIN_SAMPLE: ConstantPolicy(0)}
@@ -81,7 +90,11 @@ def constant_policies(interface: ActionInterface) -> dict[str, ConstantPolicy]:
 
 
 def action_mask(interface: ActionInterface, observation: Observation) -> npt.NDArray[np.bool_]:
-    """Which actions make sense in what is seen.
+    """Marks the actions that make sense in a state.
+
+    Args:
+        interface: The action interface.
+        observation: Observation of the state.
 
     Returns:
         One entry for each choice of each part of an action: (n,) for `Discrete`, (sum of sizes,) for `MultiDiscrete`.

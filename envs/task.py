@@ -168,6 +168,9 @@ class Task:
             draws: See `Curriculum`.
             turn_deadline_s: Seconds that one turn may take with everything in it; then the dialogue is truncated.
 
+        Returns:
+            The task.
+
         Raises:
             ConfigError: If a name is unknown or a value is refused.
         """

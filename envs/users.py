@@ -71,7 +71,10 @@ class RuleUser:
         self.name, self._game = game, make_game(game)
 
     def check(self, scenarios: Sequence[Scenario]) -> None:
-        """Refuses scenarios without the facts that the rules need.
+        """Refuses scenarios that lack facts which the rules need.
+
+        Args:
+            scenarios: What will be played.
 
         Raises:
             ConfigError: At the first one.
@@ -109,6 +112,9 @@ def make_user(
         client: For users that ask an endpoint.
         endpoints: By role; such a user is ``endpoints["user"]``, or the assistant where none is set.
 
+    Returns:
+        The user.
+
     Raises:
         ConfigError: If the name is unknown or an argument is refused.
     """
@@ -117,7 +123,11 @@ def make_user(
 
 
 def check_user(user: User, scenarios: Sequence[Scenario]) -> None:
-    """Refuses a user with whom the scenarios make no dialogue.
+    """Refuses a user who cannot talk about the scenarios.
+
+    Args:
+        user: The user.
+        scenarios: What will be played.
 
     Raises:
         ConfigError: If a game's rules meet scenarios of something else, or a game's scenarios a user who never answers.
@@ -192,7 +202,14 @@ class LLMUser:
         self._prompt, self._stop = prompt, stop
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
-        """The model's turn; None where it ended the dialogue.
+        """Asks the model for the user's turn.
+
+        Args:
+            scenario: Persona and goal.
+            state: The dialogue so far.
+
+        Returns:
+            The turn; None where the model ends the dialogue.
 
         Raises:
             CallFailed: If the call failed after its retries, or the model said nothing.

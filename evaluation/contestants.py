@@ -27,6 +27,11 @@ async def played(
 ) -> AsyncIterator[tuple[tuple[Message, ...], Transition]]:
     """Plays an episode.
 
+    Args:
+        task: The task.
+        episode: The episode.
+        act: Chooses the actions.
+
     Yields:
         Every turn: the messages before it, and what came of it.
 
@@ -77,6 +82,13 @@ class Contestant(Protocol):
 
     async def answer(self, scenario: Scenario, repeat: int) -> Answer:
         """Plays one scenario.
+
+        Args:
+            scenario: The scenario.
+            repeat: Number of the repetition, from 0.
+
+        Returns:
+            The answer.
 
         Raises:
             EpisodeFailed: If a call failed after its retries.
@@ -146,7 +158,10 @@ KINDS = ("policy", "constants", "random", "oracle")
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Accepts a list of `KINDS`, and nothing else.
+    """Refuses anything but a list of `KINDS`.
+
+    Args:
+        kinds: The configured list.
 
     Raises:
         ValueError: If it is empty, no list, or names an unknown kind.
@@ -159,7 +174,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: BatchedJudge | None) -> list[Contestant]:
-    """The contestants of an evaluation.
+    """Builds the contestants of an evaluation.
 
     Args:
         kinds: Of `KINDS`: the trained policy, every constant policy (see `constant_policies`), a random one, the best-of-n oracle. The oracle is
@@ -167,6 +182,9 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Ba
         policy: The trained policy.
         task: The task without reward.
         bench: The report's judge, if it scores replies one by one.
+
+    Returns:
+        The contestants.
 
     Raises:
         ValueError: If a kind is unknown.

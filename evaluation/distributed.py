@@ -50,6 +50,9 @@ class MatchWorker(Worker):
         Args:
             first: Number of the first scenario.
             count: How many.
+
+        Returns:
+            The usage, and the error if one ended it.
         """
         from .evaluation import Evaluation, check
 
@@ -100,7 +103,11 @@ def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, t
 
 
 def check_ray(config: Mapping[str, Any], client: InferenceClient) -> None:
-    """Refuses, before anything is paid, an evaluation that several processes cannot share.
+    """Refuses an evaluation that several processes cannot share, before anything is paid.
+
+    Args:
+        config: The resolved configuration.
+        client: The evaluation's client.
 
     Raises:
         ConfigError: If there is no cassette by which they share answers, or a budget that each would spend by itself.

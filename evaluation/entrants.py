@@ -57,7 +57,7 @@ class WriterContestant(PolicyContestant):
 
 
 def local_writer(name: str, settings: Mapping[str, Any], task: Task, where: str, first_draw: int) -> WriterContestant:
-    """A local model as a contestant.
+    """Builds a contestant of a local model.
 
     Args:
         name: What tables call it.
@@ -65,6 +65,9 @@ def local_writer(name: str, settings: Mapping[str, Any], task: Task, where: str,
         task: With the scenarios. Where it has no system prompt an adapter keeps the one that it was trained with.
         where: The settings' place in the configuration.
         first_draw: Which independent sample is its first.
+
+    Returns:
+        The contestant.
 
     Raises:
         ConfigError: If a setting is unknown, something cannot be loaded, or the extra is missing.
@@ -100,6 +103,9 @@ def make_entrant(
         where: The settings' place in the configuration.
         first_draw: Which independent sample of a model's is its first.
         bench: The judge, if it scores replies one by one; the oracle needs it.
+
+    Returns:
+        The contestant.
 
     Raises:
         ConfigError: If a value is refused, or the file or the bundle cannot be used.

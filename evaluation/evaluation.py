@@ -76,6 +76,13 @@ class Checked(NamedTuple):
 def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
     """Builds what an evaluation needs besides the bundle.
 
+    Args:
+        config: The resolved configuration.
+        client: Asks endpoints.
+
+    Returns:
+        Settings, scenarios, referee, and what is known about the judge.
+
     Raises:
         ConfigError: If a name is unknown or a value is refused.
     """
@@ -131,6 +138,9 @@ class Evaluation:
     def play(self, run: Run) -> None:
         """Plays all matches; the results go to ``matches.jsonl`` and to the run's summary.
 
+        Args:
+            run: The run, for its folder and summary.
+
         Raises:
             DuologueError: If more than a fifth of the matches have no result.
         """
@@ -148,6 +158,9 @@ class Evaluation:
 
         Args:
             path: The JSONL file to which they are written.
+
+        Returns:
+            One tally per contestant.
         """
         contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
         total = len(self.task.scenarios) * self.settings.repeats

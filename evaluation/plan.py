@@ -56,7 +56,7 @@ def make_plan(
     checked: Checked | None,
     validator: WinRateValidator | None = None,
 ) -> Plan:
-    """The plan of a run's configuration.
+    """Plans the run of a configuration.
 
     Args:
         config: The resolved configuration.
@@ -64,6 +64,9 @@ def make_plan(
         client: With the cassette whose answers tell how long answers are.
         checked: The evaluation's settings, scenarios and referee, if the run ends with one.
         validator: Who looks at the policy during the training, if anybody.
+
+    Returns:
+        The plan.
 
     Raises:
         ConfigError: If a value is refused.

@@ -83,11 +83,14 @@ _WHOLE_EPISODES = ("ppo", "linucb", "thompson")
 
 
 def training_turns(agent: Mapping[str, Any], task: Task) -> TrainingTurns:
-    """How many turns a training plays at most if no call fails.
+    """Bounds the turns of a training in which no call fails.
 
     Args:
         agent: The part ``agent`` of the configuration.
         task: What is played.
+
+    Returns:
+        The bound, with the turns of unfinished episodes.
 
     Raises:
         ConfigError: If there is no such agent, or a number is missing.
@@ -161,13 +164,16 @@ class Planner:
         return max(self._turns(scenario) for scenario in self.task.scenarios)
 
     def training(self, turns: int, judge_requests: int, end_requests: int, unfinished: int = 0) -> Iterator[Need]:
-        """Rollouts of a number of turns.
+        """Bounds the requests of rollouts.
 
         Args:
             turns: Turns of finished episodes.
             judge_requests: Requests for judging a turn that does not end its dialogue.
             end_requests: Requests for judging a turn that does.
             unfinished: Turns of episodes that are begun and not used.
+
+        Yields:
+            One need per role.
         """
         scenarios, task, branches = self.task.scenarios, self.task, self._branches
         played = turns + unfinished
@@ -304,13 +310,16 @@ class Planner:
 def repeated(
     needs: Sequence[Need], endpoints: Mapping[str, Endpoint], retries: RetryBudget, verdict_retries: int
 ) -> int:
-    """How many requests failures can add at most: retries, and dialogues and verdicts that are asked for again.
+    """Bounds the requests that failures add: retries, and dialogues and verdicts that are asked for again.
 
     Args:
         needs: What is asked for if nothing fails.
         endpoints: By role.
         retries: Of the client.
         verdict_retries: Further attempts for a verdict that failed.
+
+    Returns:
+        The bound.
     """
     total = sum(need.requests for need in needs)
     if not total:

@@ -74,7 +74,7 @@ def make_referee(
     scenarios: Sequence[Scenario],
     judged: WhichTurns = "last",
 ) -> Referee:
-    """Builds the judge of an evaluation, and refuses one that could say nothing.
+    """Builds the judge of an evaluation; refuses one that could give no verdict.
 
     Args:
         settings: The judge's name and its own.
@@ -83,6 +83,9 @@ def make_referee(
         context: Given to the judge.
         scenarios: What will be played.
         judged: See `Referee`.
+
+    Returns:
+        The referee.
 
     Raises:
         ConfigError: If there is no such judge, a value is refused, or it needs references and there are none.
@@ -125,6 +128,13 @@ class Referee:
 
     async def decide(self, contestant: Answer, baseline: Answer) -> Match:
         """Judges one pair in both orders.
+
+        Args:
+            contestant: The contestant's answer.
+            baseline: The baseline's answer.
+
+        Returns:
+            The match.
 
         Raises:
             DuologueError: What no retry can mend.

@@ -71,11 +71,14 @@ def with_choices(settings: Any, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_trained_run(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of an evaluation: the user's choices, else those of the run that made the bundle.
+    """Completes an evaluation's configuration with that of the run that made the bundle.
 
     Args:
         config: The composed configuration, with ``bundle``.
         choices: The part of it that the user chose, see `chosen`.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: If a choice contradicts the bundle, or the run names an address or code and is not trusted.

@@ -77,6 +77,10 @@ class WinRateValidator:
     def validate(self, policy: Policy, timesteps: int) -> dict[str, Any]:
         """Plays the matches of one validation.
 
+        Args:
+            policy: The policy so far.
+            timesteps: Turns it has learnt from.
+
         Returns:
             A row of ``results``; without figures if more than a fifth of the matches have no result.
         """
@@ -103,12 +107,15 @@ class WinRateValidator:
 
 
 def make_validator(config: Mapping[str, Any], folder: Path, task: Task) -> WinRateValidator | None:
-    """The validator of a configuration; None if it asks for none.
+    """Builds the validator of a configuration.
 
     Args:
         config: The resolved configuration.
         folder: The run folder.
         task: The training's.
+
+    Returns:
+        The validator; None if the configuration asks for none.
 
     Raises:
         ConfigError: If a value is refused, or there are no scenarios to validate on.

@@ -23,6 +23,12 @@ _NAME_KEYS = ("type", "reason", "name", "value")
 def parsed(body: bytes) -> Any:
     """Parses JSON, with NaN, infinities, lone surrogates and a byte order mark, which strict decoders refuse.
 
+    Args:
+        body: JSON as bytes.
+
+    Returns:
+        The value.
+
     Raises:
         ValueError: If it is no JSON, is not UTF-8, or is nested too deeply.
     """
@@ -222,6 +228,9 @@ def decode_chat(body: bytes, *, logprobs: bool) -> ChatBody:
     Args:
         body: As the server sent it.
         logprobs: Whether logprobs were asked for.
+
+    Returns:
+        The decoded body; what the server left out is None.
 
     Raises:
         ValueError: If it is no chat completion.

@@ -76,7 +76,13 @@ class InferenceClient:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> InferenceClient:
-        """A client with the cassette, the budget and the retries that the configuration's ``inference`` part describes.
+        """Builds a client from the configuration's part ``inference``.
+
+        Args:
+            settings: Cassette, budget, retries and endpoints by name.
+
+        Returns:
+            The client.
 
         Raises:
             ConfigError: If a value is refused.
@@ -125,6 +131,9 @@ class InferenceClient:
                 where the endpoint does not take them.
             role: For the meter: ``assistant``, ``user``, ``judge`` or ``baseline``.
 
+        Returns:
+            The answer.
+
         Raises:
             EndpointRefused: If the endpoint cannot work as configured.
             CallFailed: If this call failed after its retries.
@@ -158,6 +167,11 @@ class InferenceClient:
         self, endpoint: Endpoint, texts: Sequence[str], *, role: str = "encoder"
     ) -> npt.NDArray[np.float32]:
         """Asks for one embedding per text.
+
+        Args:
+            endpoint: Embedding endpoint.
+            texts: Texts to embed.
+            role: Role under which the usage is counted.
 
         Returns:
             Array of shape (len(texts), dimension), float32, as the server gives them.
@@ -249,7 +263,13 @@ class InferenceClient:
 
     @contextmanager
     def ledger(self, path: Path) -> Iterator[None]:
-        """Keeps in a file what is asked for and spent meanwhile, and adds what the file held before.
+        """Records usage in a file while the context is open, and starts from what the file already holds.
+
+        Args:
+            path: The ledger's file.
+
+        Yields:
+            Nothing.
 
         Raises:
             ConfigError: If the file cannot be used.

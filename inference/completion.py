@@ -78,6 +78,9 @@ def read_completion(
         reused: Whether the body came from the cassette.
         required: Whether logprobs that were asked for must be there.
 
+    Returns:
+        The answer.
+
     Raises:
         Unreadable: If the body is no chat completion, or one that says nothing although it was not cut or filtered.
         CallFailed: If it holds an error instead.
@@ -140,6 +143,13 @@ def read_embeddings(body: bytes, texts: Sequence[str]) -> list[list[float]]:
     """Decodes the body of ``/embeddings`` into one vector per text, in order.
 
     Entries without an index take the places that are left, in their order: some servers leave out an index of 0, others all.
+
+    Args:
+        body: JSON as the server sent it.
+        texts: The texts that were sent.
+
+    Returns:
+        One vector per text.
 
     Raises:
         ValueError: If the body does not hold exactly one embedding per text, all of one length.

@@ -98,11 +98,14 @@ class EmbeddedServer:
 
 
 def weights_path(name: str, runtime: str = "xllamacpp") -> Path:
-    """Where the weights of a model are, as a GGUF file.
+    """Finds the weights of an embedded model.
 
     Args:
         name: A key of `MODELS`.
         runtime: The package that is to run it.
+
+    Returns:
+        The GGUF file.
 
     Raises:
         EndpointRefused: If there is no such model, or a package is missing.

@@ -90,7 +90,13 @@ def unit(vectors: npt.NDArray[Any]) -> Vectors:
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package lies, without importing it.
+    """Finds an installed package without importing it.
+
+    Args:
+        package: Import name.
+
+    Returns:
+        The package's folder.
 
     Raises:
         ConfigError: If it is not installed.
@@ -243,6 +249,9 @@ def make_encoder(
         settings: A name, or a mapping with ``name`` and constructor arguments.
         client: For the encoders that call an endpoint; the process's shared one by default.
         custom: Whether ``name`` may be a dotted path ``package.module:Class``.
+
+    Returns:
+        The encoder.
 
     Raises:
         ConfigError: If the name is unknown or an argument is refused.

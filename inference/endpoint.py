@@ -200,6 +200,9 @@ def endpoints_from_settings(settings: Mapping[str, Any], where: str = "inference
             are skipped.
         where: The settings' place in the configuration.
 
+    Returns:
+        Role to endpoint.
+
     Raises:
         ConfigError: If there is no assistant or a value is refused.
     """

@@ -131,6 +131,9 @@ def read_refusal(status: int, body: bytes) -> Refusal:
     Args:
         status: The HTTP status.
         body: As the server sent it.
+
+    Returns:
+        The status with the server's message and its meaning.
     """
     try:
         decoded = msgspec.json.decode(body)

@@ -41,7 +41,13 @@ class BatchedJudge:
         self._concurrent = bool(getattr(judge, "concurrent", False))
 
     async def score(self, turn: Turn) -> Verdict:
-        """Judges one turn, together with whatever else is waiting, or alone if the judge is concurrent.
+        """Judges one turn in a batch with the turns that wait; alone if the judge is concurrent.
+
+        Args:
+            turn: The turn.
+
+        Returns:
+            The verdict.
 
         Raises:
             DuologueError: What no retry can mend: a wrong key, a missing recording, a refused setting.
@@ -91,7 +97,15 @@ def _checked(verdict: Any) -> Verdict:
 
 
 async def compared(judge: PairwiseJudge, first: Turn, second: Turn) -> Preference | Failure:
-    """One pair in one order; whatever a stranger's judge does wrong is a failure, never a result.
+    """Compares one pair in one order; an error of the judge becomes a failure.
+
+    Args:
+        judge: The judge.
+        first: The turn shown first.
+        second: The turn shown second.
+
+    Returns:
+        The preference, or the failure.
 
     Raises:
         DuologueError: What no retry can mend.

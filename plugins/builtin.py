@@ -126,9 +126,16 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
 
 @hookimpl(trylast=True)
 def duologue_reward(verdicts: Mapping[str, Score], weights: Mapping[str, float]) -> float | None:
-    """The weighted sum; the weight of judges that abstained is spread over the others in proportion.
+    """Computes the weighted sum; the weight of judges that abstained is spread over the others in proportion.
 
     None where only judges of weight 0 gave a score: they are there to be logged.
+
+    Args:
+        verdicts: Scores by judge.
+        weights: Weights by judge.
+
+    Returns:
+        The reward; None where only judges of weight 0 gave a score, which serve logging.
     """
     factor = spread(weights, verdicts)
     return None if factor is None else factor * sum(weights[name] * score.value for name, score in verdicts.items())

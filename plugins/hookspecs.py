@@ -64,6 +64,9 @@ def duologue_register_judges(register: JudgeRegistrar) -> None:
     Call ``register.judge(name, "package.module:Class", config=Dataclass, summary="…")`` once per judge. Do no I/O and
     import nothing heavy: the class is imported only when a run selects the judge. A name that is taken is an error
     that names both plugins.
+
+    Args:
+        register: Registers judges for the calling plugin.
     """
 
 
@@ -75,6 +78,14 @@ def duologue_reward(turn: Turn, verdicts: Mapping[str, Score], weights: Mapping[
     weighted judges only, abstentions left out, and is never empty; turns with a failure do not come here, and gates
     multiply what this hook returns. The built-in implementation (``trylast``) is the weighted sum. None from all of
     them, or a result that is not finite, counts as a failure of the turn.
+
+    Args:
+        turn: The judged turn.
+        verdicts: Scores by judge.
+        weights: Weights by judge.
+
+    Returns:
+        The reward, or None to leave it to the next plugin.
     """
 
 
@@ -94,4 +105,9 @@ def duologue_run_end(run: RunInfo, error: BaseException | None) -> None:
 
     All that the run leaves is in its folder by then, with ``summary.json`` and the report. Of a run whose configuration was
     refused before it had results the folder is gone.
+
+    Args:
+        run: The run.
+        error: What ended the run early
+        None if it ended well.:
     """

@@ -198,7 +198,13 @@ class JudgeContext:
     repeat: int = 0
 
     def endpoint(self, role: str) -> Endpoint:
-        """The endpoint of a role; the assistant's where the role has none of its own.
+        """Finds the endpoint of a role; the assistant's where the role has none of its own.
+
+        Args:
+            role: Role, such as ``judge``.
+
+        Returns:
+            The endpoint.
 
         Raises:
             ConfigError: If that would make the model on this machine a judge: it is too small, so it must be named.

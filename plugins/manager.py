@@ -54,6 +54,10 @@ class Plugins:
     def register(self, plugin: object, name: str | None = None) -> None:
         """Adds a plugin object, as a test or a script does.
 
+        Args:
+            plugin: Module or object with hook implementations.
+            name: Name in error messages.
+
         Raises:
             PluginError: If it has a hook, or an argument of a hook, that does not exist, or is registered already.
         """
@@ -121,6 +125,9 @@ class Plugins:
             settings: Its name, or a mapping with ``name`` and its arguments; ``weight`` and ``gate`` are ignored.
             where: The settings' place in the configuration, for error messages.
             context: Given to judges that ask for it.
+
+        Returns:
+            The judge.
 
         Raises:
             ConfigError: If there is no such judge or an argument is refused.

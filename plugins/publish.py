@@ -16,6 +16,9 @@ def publish(registry: Plugins) -> None:
 
     So ``+judge@judges.tox=toxicity judges.tox.weight=0.5`` works, with a typed error for a misspelt setting.
 
+    Args:
+        registry: All plugins.
+
     Raises:
         PluginError: If a judge's config has a field without a default, or of a type that Hydra cannot check.
     """
@@ -31,7 +34,13 @@ def publish(registry: Plugins) -> None:
 
 
 def node(spec: JudgeSpec) -> type:
-    """A dataclass of a judge's own settings, ``name`` and those of `Weighted`.
+    """Makes the dataclass of a judge's settings: its own, ``name`` and those of `Weighted`.
+
+    Args:
+        spec: The registered judge.
+
+    Returns:
+        The dataclass.
 
     Raises:
         PluginError: If a setting has no default.
@@ -57,7 +66,13 @@ def node(spec: JudgeSpec) -> type:
 
 
 def defaults(spec: JudgeSpec) -> dict[str, Any]:
-    """A judge's own settings as Hydra composes them where nothing is overridden.
+    """Lists a judge's own settings with their defaults, as Hydra composes them.
+
+    Args:
+        spec: The registered judge.
+
+    Returns:
+        Setting to default.
 
     Raises:
         PluginError: If a setting has no default.

@@ -47,6 +47,12 @@ class JobRecord:
     def read(cls, folder: Path) -> Self:
         """Reads the record of a job's folder.
 
+        Args:
+            folder: The job's folder.
+
+        Returns:
+            The record.
+
         Raises:
             ConfigError: If it cannot be read.
         """
@@ -81,7 +87,13 @@ def write_planned(sweep: Path, jobs: Sequence[PlannedJob]) -> None:
 
 
 def planned_jobs(sweep: Path) -> list[PlannedJob]:
-    """The jobs that a sweep was to run; none where no plan was kept.
+    """Reads the plan of a sweep.
+
+    Args:
+        sweep: The sweep's folder.
+
+    Returns:
+        The planned jobs; empty if the folder holds no plan.
 
     Raises:
         ConfigError: If the file cannot be read.

@@ -23,11 +23,14 @@ _MAY_CHANGE = re.compile(
 
 
 def decisive(config: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """A configuration without the settings that a resumed run may change: two runs that agree in the rest are comparable.
+    """Removes the settings that a resumed run may change; runs that agree in the rest are comparable.
 
     Args:
         config: The configuration, or a part of it.
         place: The part's name with a dot behind it; empty for the whole.
+
+    Returns:
+        The remaining configuration.
     """
     kept = {}
     for name, value in config.items():

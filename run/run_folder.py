@@ -252,7 +252,10 @@ def versions() -> dict[str, str]:
 
 
 def point_latest(folder: Path) -> Path | None:
-    """Points the link ``latest`` beside a folder to it.
+    """Points the link ``latest`` beside a folder to that folder.
+
+    Args:
+        folder: The run folder.
 
     Returns:
         Where the link pointed before; None if there was none.

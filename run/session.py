@@ -37,7 +37,7 @@ class SecondSignal(KeyboardInterrupt):
 
 @contextmanager
 def session(run: Run, client: InferenceClient) -> Iterator[None]:
-    """Counts in the run folder what is spent, and lets the run end without losing an answer.
+    """Records usage in the run folder, and ends the run without losing an answer when a budget is spent or a signal comes.
 
     When a budget is spent or a first signal comes, the calls under way are waited for. What was spent, also by earlier
     parts of a resumed run, is in the summary under ``spent``.
@@ -45,6 +45,9 @@ def session(run: Run, client: InferenceClient) -> Iterator[None]:
     Args:
         run: Inside its ``with`` block.
         client: Whom the run asks with.
+
+    Yields:
+        Nothing.
     """
     with client.ledger(run.folder / LEDGER), graceful(client):
         try:
@@ -59,13 +62,16 @@ def session(run: Run, client: InferenceClient) -> Iterator[None]:
 
 @contextmanager
 def graceful(client: InferenceClient) -> Iterator[None]:
-    """While it is open, the first signal stops the client: calls under way end and are kept, no other is begun.
+    """Stops the client at the first signal: calls under way end and are kept, no new one begins.
 
     The second one raises `SecondSignal`, and a few seconds later ends the process wherever it hangs; a third one does so at
     once. Outside the main thread, where Python delivers no signals, nothing changes.
 
     Args:
         client: Whom the run asks with.
+
+    Yields:
+        Nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -99,7 +99,13 @@ class Alias:
         return {**defaults, **body, "model": self.endpoint.model, "messages": list(original)}
 
     async def decide(self, state: DialogueState) -> Decision:
-        """Observes a state, with proposals where the interface has two phases, and acts.
+        """Observes a state (with candidates where the interface has two phases) and chooses an action.
+
+        Args:
+            state: The dialogue so far.
+
+        Returns:
+            The decision.
 
         Raises:
             TimeoutError: If it took too long.
@@ -118,13 +124,16 @@ class Alias:
     def bodies(
         self, requests: Sequence[Request], state: DialogueState, original: RequestMessages, fields: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """The bodies of requests to the frozen model, equal to what rollouts and evaluations send.
+        """Builds the requests to the frozen model, equal to those of rollouts and evaluations.
 
         Args:
             requests: The interface's.
             state: What they were made from.
             original: The request's messages, one for each of the state's: what the interface left alone is sent as it was.
             fields: The request's other fields, which go before the endpoint's sampling defaults.
+
+        Returns:
+            One body per request.
         """
         given = {id(plain): message for plain, message in zip(state.messages, original, strict=True)}
         own = {

@@ -15,12 +15,15 @@ _COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def merge(chosen: Sequence[Reply], asked: Sequence[Reply], logprobs: bool) -> dict[str, Any]:
-    """One chat completion of the chosen candidates.
+    """Merges the chosen candidates into one chat completion.
 
     Args:
         chosen: One for each choice.
         asked: All candidates: ``usage`` is what they took together, for that is what was billed.
         logprobs: Whether the client asked for logprobs; those that the policy needed are left out else.
+
+    Returns:
+        The completion, as JSON values.
     """
     bodies = [msgspec.json.decode(reply.content) for reply in chosen]
     choices = []
@@ -41,12 +44,15 @@ def _count(usage: object, name: str) -> int:
 
 
 def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    """A completion as its request wants it: as JSON, or as a stream.
+    """Sends a completion in the form that the request asked for: JSON or a stream.
 
     Args:
         completion: See `merge`.
         body: The request.
         headers: Of the response.
+
+    Returns:
+        The response.
     """
     if not body.get("stream"):
         return Response(msgspec.json.encode(completion), 200, headers, "application/json")
@@ -61,11 +67,14 @@ def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Ma
 
 
 def events(completion: Mapping[str, Any], with_usage: bool) -> Iterator[bytes]:
-    """The same as a stream of server-sent events: for each choice its role, its content and its end.
+    """Sends a completion as server-sent events: per choice its role, content and end.
 
     Args:
         completion: See `merge`.
         with_usage: Whether a last chunk without choices carries the usage.
+
+    Yields:
+        Events as bytes.
     """
     head = {name: completion[name] for name in ("id", "created", "model", "system_fingerprint") if name in completion}
     head["object"] = "chat.completion.chunk"
@@ -108,7 +117,7 @@ async def forward(
     model: str | None = None,
     keep: Collection[str] | None = None,
 ) -> Response:
-    """Hands a request on, and the answer back as it comes: a stream event by event, an error with its status.
+    """Forwards a request, and the answer as it comes: a stream event by event, an error with its status.
 
     Args:
         upstream: Who is asked.
@@ -117,6 +126,9 @@ async def forward(
         headers: Of the response, beside those that are handed on.
         model: The name that the answer carries; None for the one that it comes with.
         keep: See `Upstream.open`.
+
+    Returns:
+        The response.
 
     Raises:
         Problem: If the server cannot be reached, or does not answer in time.

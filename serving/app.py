@@ -234,7 +234,14 @@ def on_loopback(host: str) -> bool:
 
 
 async def unless_gone(request: Request, work: Awaitable[Response]) -> Response:
-    """Does the work, or breaks it off when the client hangs up.
+    """Runs the work, and cancels it when the client hangs up.
+
+    Args:
+        request: The client's request.
+        work: What makes the response.
+
+    Returns:
+        The response.
 
     Raises:
         ClientGone: If it did.
@@ -258,12 +265,15 @@ async def _disconnected(request: Request) -> None:
 
 
 def build_app(service: Service, limits: Limits | None = None, feedback: Feedback | None = None) -> Starlette:
-    """The ASGI application.
+    """Builds the ASGI application.
 
     Args:
         service: What answers.
         limits: What is taken on.
         feedback: Keeps what people thought of answers; None for no such route.
+
+    Returns:
+        The application.
     """
     door = _Door(service, limits or Limits())
     started = int(time.time())

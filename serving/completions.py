@@ -68,6 +68,9 @@ class Service:
             body: The request, checked by `checked`.
             session: The dialogue's id, where the client names one.
 
+        Returns:
+            The response.
+
         Raises:
             Problem: If it cannot be answered.
         """
@@ -81,10 +84,13 @@ class Service:
         raise self.unknown_model(name)
 
     async def embeddings(self, body: Any) -> Response:
-        """Hands a request for embeddings on to the server behind the model that it names, or else to the first one.
+        """Forwards a request for embeddings to the upstream of the model that it names, otherwise to the first one.
 
         Args:
             body: The request, decoded.
+
+        Returns:
+            The response.
 
         Raises:
             Problem: If it is no object, or no server is behind any model here.

@@ -34,6 +34,9 @@ class Feedback:
         Args:
             body: ``messages`` before the reply, ``reply``, ``score`` in [0, 1]; and, if wanted, ``model`` and ``comment``.
 
+        Returns:
+            The response.
+
         Raises:
             Problem: If a field is missing or of the wrong kind.
         """

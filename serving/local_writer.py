@@ -69,6 +69,9 @@ class WriterAlias:
         Args:
             body: The request, checked by `checked`.
 
+        Returns:
+            The response.
+
         Raises:
             Problem: If a value is refused.
         """

@@ -78,12 +78,15 @@ _AT_ONCE = 16
 
 
 def share_of(messages: Sequence[Mapping[str, Any]], salt: str, session: str = "") -> float:
-    """Where a dialogue falls in [0, 1): the same for all its requests and on every replica, and for each salt another place.
+    """Maps a dialogue to a number in [0, 1): equal for all its requests and replicas, different per salt.
 
     Args:
         messages: Of one request. What a dialogue keeps from request to request is its first user turn.
         salt: What the share is for.
         session: The dialogue's id, which counts instead where there is one.
+
+    Returns:
+        The number.
     """
     first = next((message for message in messages if message["role"] == "user"), None)
     kept = session.encode() or msgspec.json.encode(first, order="deterministic")
@@ -217,7 +220,13 @@ def _points(found: Preference | Failure) -> float | None:
 
 
 def whole_text(content: bytes) -> str:
-    """The text of a completion's first choice; empty if it has none, which a call of a tool has not.
+    """Reads the text of a completion's first choice.
+
+    Args:
+        content: The completion as JSON.
+
+    Returns:
+        The text; empty for a tool call.
 
     Raises:
         Exception: Of whatever kind, if it is no completion.
@@ -226,7 +235,13 @@ def whole_text(content: bytes) -> str:
 
 
 def streamed_text(content: bytes) -> str:
-    """The text of a stream's first choice; chunks that say nothing of it are passed over.
+    """Reads the text of a stream's first choice.
+
+    Args:
+        content: Server-sent events.
+
+    Returns:
+        The text.
 
     Raises:
         Exception: Of whatever kind, if a chunk cannot be read.

@@ -68,6 +68,12 @@ class Inflater:
     def feed(self, data: bytes) -> bytes:
         """Decompresses the next piece.
 
+        Args:
+            data: Compressed bytes.
+
+        Returns:
+            Decompressed bytes.
+
         Raises:
             TooLarge: If more comes out than the bound allows; at most one byte more is made.
             zlib.error: If the data are damaged.
@@ -86,7 +92,14 @@ class Inflater:
 
 
 def inflated(content: bytes, most: int) -> bytes:
-    """A whole body, decompressed.
+    """Decompresses a whole body.
+
+    Args:
+        content: Compressed body.
+        most: Decompressed bytes, at most.
+
+    Returns:
+        The decompressed body.
 
     Raises:
         TooLarge: If it is longer than ``most`` bytes.
@@ -116,12 +129,15 @@ _KINDS: Mapping[str, tuple[type, str]] = {
 
 
 def checked(body: object, max_messages: int, max_choices: int) -> dict[str, Any]:
-    """The fields that this server itself reads; all others are the frozen model's business.
+    """Checks the fields that this server reads; the frozen model's server checks all others.
 
     Args:
         body: The request, decoded.
         max_messages: Messages, at most.
         max_choices: ``n``, at most.
+
+    Returns:
+        The request.
 
     Raises:
         Problem: If one is missing or is of the wrong kind.

@@ -139,6 +139,9 @@ class Upstream:
             body: The request.
             keep: See `open`.
 
+        Returns:
+            The whole answer.
+
         Raises:
             Problem: If the server cannot be reached, does not answer in time, or answers with what cannot be read.
         """
@@ -149,13 +152,16 @@ class Upstream:
     async def open(
         self, path: str, body: Mapping[str, Any], keep: Collection[str] | None = None
     ) -> AsyncIterator[Incoming]:
-        """Asks once; the answer is read by the caller. Leaving the context ends the call.
+        """Asks once; the caller reads the answer. Leaving the context ends the call.
 
         Args:
             path: After the address.
             body: The request.
             keep: The fields that the client set itself. All others are left out or renamed where the server does not take
                 them, and a request that is refused for one of them is sent again. None leaves every request as it is.
+
+        Yields:
+            The answer as it arrives.
 
         Raises:
             Problem: If the server cannot be reached, or does not answer in time; also while the answer is read.

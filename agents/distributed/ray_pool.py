@@ -87,7 +87,7 @@ class RayWorkers:
         stopped: Callable[[], RunStopped | None],
         settle: Callable[[Any], None],
     ) -> Generator[Any]:
-        """Has work done, and yields what came of its parts as they come.
+        """Distributes work over the workers.
 
         However the work ends, unless by an interrupt, the calls under way are waited for and settled: they are paid for.
 
@@ -96,6 +96,9 @@ class RayWorkers:
             ask: Begins a part at a worker, and returns Ray's reference to its `Outcome`.
             stopped: Whether the run was told to end.
             settle: Called with every outcome, also one with an error.
+
+        Yields:
+            The outcome of each part, as it comes.
 
         Raises:
             DuologueError: The error of an outcome.
@@ -225,7 +228,14 @@ def check_places(settings: RaySettings, nodes: Sequence[float]) -> None:
 
 
 def connected(address: str | None) -> Any:
-    """Ray, connected.
+    """Connects to Ray.
+
+    Args:
+        address: Address of a cluster
+        None to start one on this machine.:
+
+    Returns:
+        The module ``ray``.
 
     Raises:
         ConfigError: If it is not installed, or there is no such cluster.

@@ -70,6 +70,9 @@ class RolloutWorker(Worker):
             count: How many.
             weights: Of the policy, the same for all of a rollout.
             statistics: Of the reward, likewise.
+
+        Returns:
+            Trajectories, failures and usage; or usage and the error.
         """
         self._policy.load_state_dict(weights)
         self._policy.set_training_mode(False)

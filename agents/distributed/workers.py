@@ -85,6 +85,9 @@ def divided(config: Mapping[str, Any], workers: int) -> dict[str, Any]:
 def check_shareable(config: Mapping[str, Any]) -> None:
     """Refuses a budget that several processes cannot keep.
 
+    Args:
+        config: The resolved configuration.
+
     Raises:
         ConfigError: If there is one, and it is not shared.
     """

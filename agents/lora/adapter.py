@@ -72,10 +72,13 @@ def save_adapter(folder: Path, model: Any, local: LocalModel, decoding: Decoding
 
 
 def find_adapter(folder: str | Path) -> Path:
-    """The adapter's own folder.
+    """Finds the adapter's folder.
 
     Args:
         folder: The adapter, or the run folder that holds it.
+
+    Returns:
+        The folder with the adapter's files.
 
     Raises:
         ConfigError: If there is no adapter as safetensors.
@@ -90,7 +93,13 @@ def find_adapter(folder: str | Path) -> Path:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What ``writer.json`` says; of an adapter that somebody else made only the model's name.
+    """Reads ``writer.json``; an adapter made elsewhere has only its model's name.
+
+    Args:
+        folder: The adapter's folder.
+
+    Returns:
+        The record.
 
     Raises:
         ConfigError: If it cannot be read, or is of a later format.
@@ -112,7 +121,15 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def with_adapter(local: LocalModel, folder: Path, *, trainable: bool = False) -> LocalModel:
-    """A model with an adapter on top; the model itself is changed.
+    """Adds an adapter to a model, in place.
+
+    Args:
+        local: The model.
+        folder: The adapter's folder.
+        trainable: Whether the adapter is trained further.
+
+    Returns:
+        The model with its adapter.
 
     Raises:
         ConfigError: If the adapter does not fit the model.

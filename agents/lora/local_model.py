@@ -82,6 +82,9 @@ def load_local_model(name: str, device: str = "cpu") -> LocalModel:
             hub's own cache on this machine holds.
         device: ``cpu``, ``cuda``, or ``auto`` for the GPU if there is one.
 
+    Returns:
+        The model with its tokenizer.
+
     Raises:
         ConfigError: If it cannot be loaded, or has no chat template.
     """

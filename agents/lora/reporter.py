@@ -146,13 +146,16 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
 
 
 def rollout_stats(index: int, timesteps: int, plays: Sequence[Play], entropy: float | None) -> RolloutStats:
-    """One rollout in figures; what failed is in none but the failures.
+    """Summarises one rollout; failed dialogues count as failures only.
 
     Args:
         index: Number of the rollout, from 0.
         timesteps: Assistant turns so far in the run.
         plays: Its dialogues.
         entropy: Of the model's tokens, in nats.
+
+    Returns:
+        The statistics.
     """
     whole = [play for play in plays if play.failure is None]
     infos = [info for play in whole for info in play.infos]

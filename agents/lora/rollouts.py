@@ -70,6 +70,9 @@ class Playing:
             scenarios: One for each dialogue.
             write: Gives the next turn of each of the dialogues that it is handed.
 
+        Returns:
+            One play per scenario.
+
         Raises:
             TooManyFailures: If more failed than is allowed.
             DuologueError: What no retry can mend.
@@ -243,9 +246,16 @@ class _Tokens:
 
 
 def between_turns(writer: LocalWriter, said: Message) -> list[int]:
-    """What the chat template puts between two turns of the model.
+    """Tokenizes the text between two turns of the model.
 
     That is the token that ends one, the user's message, and the next one's beginning.
+
+    Args:
+        writer: The local model.
+        said: The user's message.
+
+    Returns:
+        Token ids.
 
     Raises:
         ConfigError: If the template ends turns by no token that the model knows as an end.

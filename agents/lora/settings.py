@@ -48,10 +48,13 @@ class LoraSettings:
 
 
 def read_settings(agent: Mapping[str, Any]) -> tuple[LoraSettings, dict[str, Any]]:
-    """Parts our own settings from TRL's.
+    """Separates our own settings from TRL's.
 
     Args:
         agent: The configuration's part ``agent``.
+
+    Returns:
+        Our settings, and TRL's by name.
 
     Raises:
         ConfigError: If a value is refused, or is not for the user to set.
@@ -65,12 +68,15 @@ def read_settings(agent: Mapping[str, Any]) -> tuple[LoraSettings, dict[str, Any
 
 
 def trl_arguments(kind: type, settings: Mapping[str, Any], **own: Any) -> Any:
-    """Arguments of one of TRL's trainers.
+    """Builds the arguments of one of TRL's trainers.
 
     Args:
         kind: Its configuration class, such as `GRPOConfig`.
         settings: By TRL's names.
         **own: Those that the run decides.
+
+    Returns:
+        An instance of ``kind``.
 
     Raises:
         ConfigError: If TRL has no such setting, or refuses a value.

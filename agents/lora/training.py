@@ -36,6 +36,12 @@ PARTS = ("prompt", "chosen", "rejected")
 def read_pairs(path: Path) -> list[dict[str, Any]]:
     """Reads preference pairs; further fields, such as scores, are left out.
 
+    Args:
+        path: JSON lines.
+
+    Returns:
+        Rows with ``prompt``, ``chosen`` and ``rejected``.
+
     Raises:
         ConfigError: If the file cannot be read, is empty, or a line is no pair.
     """

@@ -60,11 +60,14 @@ class LocalWriter:
         return list(ids["input_ids"])
 
     def write(self, dialogues: Sequence[Sequence[Message]], keys: Sequence[int]) -> list[Completion]:
-        """The next turn of each dialogue.
+        """Writes the next turn of each dialogue.
 
         Args:
             dialogues: Messages that end with a user's turn.
             keys: Which of several independent turns is wanted of each.
+
+        Returns:
+            One completion per dialogue.
         """
         prompts = [self.prompt_ids(messages) for messages in dialogues]
         seeds = [crc32(repr((ids, key)).encode()) for ids, key in zip(prompts, keys, strict=True)]
@@ -87,6 +90,9 @@ class LocalWriter:
             prompts: At least one.
             seeds: Of each row's noise.
             model: Another than the writer's own, such as one in training.
+
+        Returns:
+            The new token ids of each row.
         """
         model = self.local.model if model is None else model
         longest = max(len(ids) for ids in prompts)

@@ -25,7 +25,13 @@ _MOST_REPEATS = 10_000  # draws in a row that give nothing new
 
 
 def make_game(name: str) -> Game:
-    """The game with this name.
+    """Loads a game.
+
+    Args:
+        name: A key of `GAMES`.
+
+    Returns:
+        The game.
 
     Raises:
         ConfigError: If there is none.
@@ -51,7 +57,13 @@ def game_of(source: object, user: object = None) -> str | None:
 
 
 def parts_of(name: str) -> dict[str, Any]:
-    """The parts of a task that is a game: arguments of `Task.build`.
+    """Lists the parts of a game's task.
+
+    Args:
+        name: A key of `GAMES`.
+
+    Returns:
+        Arguments of `Task.build`.
 
     Raises:
         ConfigError: If there is no such game.

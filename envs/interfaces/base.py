@@ -93,7 +93,10 @@ class ActionInterface(ABC):
         return None
 
     def check(self, action: Any) -> None:
-        """Refuses an action outside the space.
+        """Refuses an action outside the action space.
+
+        Args:
+            action: The action.
 
         Raises:
             ConfigError: If it is none of the space's.

@@ -231,7 +231,13 @@ class Route(ActionInterface):
         return {"name": self.name, "models": self.models}
 
     def endpoints(self, assistant: Endpoint) -> dict[str, Endpoint]:
-        """Every model's endpoint.
+        """Builds every model's endpoint.
+
+        Args:
+            assistant: The assistant's endpoint, whose settings hold where a model has none of its own.
+
+        Returns:
+            Name to endpoint.
 
         Raises:
             ConfigError: If a setting is unknown or refused.

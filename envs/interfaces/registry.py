@@ -28,6 +28,9 @@ def make_interface(settings: Mapping[str, Any] | str, *, custom: bool = True) ->
         settings: A name, or a mapping with ``name`` and constructor arguments.
         custom: Whether ``name`` may be a dotted path ``package.module:Class``.
 
+    Returns:
+        The interface.
+
     Raises:
         ConfigError: If the name is unknown or an argument is refused.
     """

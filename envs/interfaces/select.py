@@ -191,9 +191,15 @@ class ProposeSelect(Select):
         return {**super().settings, **own}
 
     def propose(self, state: DialogueState) -> Sequence[Request]:
-        """The dialogue with a request for a move at the end of the user's last message.
+        """Appends the request for a move to the user's last message.
 
         It is no message of its own, because some chat templates refuse two user messages in a row.
+
+        Args:
+            state: The dialogue so far.
+
+        Returns:
+            One request per candidate.
         """
         before, ask = tuple(state.messages), self._ask
         if before and before[-1]["role"] == "user" and isinstance(before[-1]["content"], str):

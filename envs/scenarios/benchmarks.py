@@ -18,11 +18,14 @@ def question_id(record: Mapping[str, Any]) -> str | None:
 
 
 def texts(turns: object, blank: bool = False) -> tuple[str, ...]:
-    """Turns that are texts, or objects with ``content``; empty where they are neither.
+    """Reads turns that are texts, or objects with ``content``.
 
     Args:
         turns: A list of them.
         blank: Whether a text may be empty, as a model's reply may; null then is an empty one.
+
+    Returns:
+        The texts; empty if any turn is neither.
     """
     listed = turns if isinstance(turns, list) else []
     found = [turn.get("content") if isinstance(turn, Mapping) else turn for turn in listed]

@@ -23,6 +23,12 @@ The dialogue so far:
 def cima_rows(path: Path) -> Iterator[Row]:
     """Yields the exercises of ``dataset.json``, each with its part and key as its place.
 
+    Args:
+        path: The file.
+
+    Yields:
+        Rows.
+
     Raises:
         ConfigError: If the file is another one.
     """
@@ -40,6 +46,9 @@ def cima_draft(record: Mapping[str, Any]) -> Draft:
     Args:
         record: With ``past_convo``, in which tutor and student speak in turn, ``tutorResponses``, and the phrase's words in
             both languages.
+
+    Returns:
+        The draft.
 
     Raises:
         ValueError: If something is missing, or the student did not speak last.
@@ -94,6 +103,9 @@ def craigslist_draft(record: Mapping[str, Any]) -> Draft:
 
     Args:
         record: A dialogue, a scenario, or a listing with ``title``, ``price``, ``category`` and ``description``.
+
+    Returns:
+        The draft.
 
     Raises:
         ValueError: If it is none of these.

@@ -105,6 +105,9 @@ def message_draft(record: Mapping[str, Any]) -> Draft:
         record: With ``messages``, each with ``role`` and ``content`` (a text, or parts that are texts); or with ``data``,
             UltraChat's list of texts that user and assistant say in turn.
 
+    Returns:
+        The draft.
+
     Raises:
         ValueError: If it is neither, or holds what cannot be played: tools, pictures.
     """
@@ -173,6 +176,12 @@ class Columns:
 
     def draft(self, record: Mapping[str, Any]) -> Draft:
         """Makes a scenario of a row.
+
+        Args:
+            record: Column to value.
+
+        Returns:
+            The draft.
 
         Raises:
             ConfigError: If there is no such column.

@@ -46,10 +46,13 @@ class Scenario:
     hidden: Mapping[str, Any] = field(default_factory=dict)
 
     def opening(self, system: str) -> list[Message]:
-        """What the assistant sees at first: the system prompt, if there is one, and the opening turn.
+        """Builds the first messages that the assistant sees: the system prompt, if any, and the opening turn.
 
         Args:
             system: The system prompt where the scenario has none of its own; empty for none.
+
+        Returns:
+            The messages.
         """
         own = system if self.system is None else self.system
         messages: list[Message] = [{"role": "system", "content": own}] if own else []
@@ -74,6 +77,9 @@ def parse_scenario(record: object) -> Scenario:
 
     Args:
         record: An object with at least ``id``, ``split`` and ``user`` (a text, or a list of texts).
+
+    Returns:
+        The scenario.
 
     Raises:
         ValueError: With what was expected and what came.
@@ -102,6 +108,9 @@ def read_scenarios(path: Path) -> list[Scenario]:
 
     Args:
         path: The file; or the folder of a dataset of Hugging Face's with these columns, saved on disk.
+
+    Returns:
+        The scenarios, in the file's order.
 
     Raises:
         ConfigError: If the file cannot be read.

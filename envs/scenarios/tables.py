@@ -43,6 +43,9 @@ def read_rows(path: Path) -> Iterator[Row]:
     Args:
         path: ``.jsonl``, ``.json`` (a list of objects) or ``.parquet``; or the folder.
 
+    Yields:
+        Rows.
+
     Raises:
         ConfigError: If it cannot be read, or the package that reads it is missing.
     """
@@ -103,6 +106,10 @@ def _dataset(path: Path) -> Iterator[Row]:
 
 def write_parquet(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes records as a Parquet file; values that are objects become JSON.
+
+    Args:
+        path: The file to write.
+        records: Rows with the same columns.
 
     Raises:
         ConfigError: If pyarrow is not installed.

@@ -20,12 +20,15 @@ Replies = tuple[str, ...]
 
 
 def read_answers(path: Path) -> list[tuple[str, Replies]]:
-    """Reads answers by prompt or id; what stands in ``<think>`` before an answer is no part of it.
+    """Reads answers by prompt or id; text inside ``<think>`` is removed.
 
     Args:
         path: JSON or JSONL whose records have ``prompt`` or ``id``, and ``reply``; AlpacaEval's ``instruction`` and ``output``;
             MT-Bench's and Arena-Hard's ``question_id`` and ``choices``; or Arena-Hard's ``uid`` and ``messages``. A reply may
             be empty; null is an empty one.
+
+    Returns:
+        Prompt or id, and replies.
 
     Raises:
         ConfigError: If the file cannot be read, or a record is none of these.
@@ -58,7 +61,13 @@ def _replies(record: Mapping[str, Any]) -> Replies:
 
 
 def read_answer_folder(folder: Path) -> dict[str, dict[str, Replies]]:
-    """Answers by model and question, from a folder with ``<model>.jsonl`` for each.
+    """Reads a folder with ``<model>.jsonl`` for each model.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Model to question to replies.
 
     Raises:
         ConfigError: If there is none, or one cannot be used.
@@ -81,6 +90,9 @@ def load_prompts(source: str, split: str = "test", limit: int | None = None) -> 
             set's name.
         split: Of which split the scenarios are; of no meaning for prompts.
         limit: Take this many from the start; None for all.
+
+    Returns:
+        The prompts as scenarios.
 
     Raises:
         ConfigError: If the file cannot be read, is empty, or a line is bad.

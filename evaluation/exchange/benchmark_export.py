@@ -18,6 +18,10 @@ def alpaca_eval(records: Sequence[Record], folder: Path) -> None:
 
     ``preference`` is 1 plus the mean score over both orders, null where a match has no result.
 
+    Args:
+        records: Lines of ``matches.jsonl``.
+        folder: The folder to write.
+
     Raises:
         ConfigError: If a dialogue has several turns, or there are several baselines.
     """
@@ -71,9 +75,13 @@ def mt_bench(records: Sequence[Record], folder: Path) -> None:
 
 
 def arena_hard(records: Sequence[Record], folder: Path) -> None:
-    """Writes the files of version 2.
+    """Writes the files of Arena-Hard version 2.
 
     These are ``question.jsonl``, ``model_answer/<model>.jsonl`` and ``model_judgment/<judge>/<model>.jsonl``.
+
+    Args:
+        records: Lines of ``matches.jsonl``.
+        folder: The folder to write.
 
     Raises:
         ConfigError: If a dialogue has several turns.

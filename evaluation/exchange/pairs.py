@@ -64,11 +64,14 @@ class Made:
 
 
 def pairs_of_candidates(records: Iterable[Mapping[str, Any]], options: PairOptions) -> Made:
-    """Pairs of candidates for the same turn.
+    """Pairs candidates for the same turn.
 
     Args:
         records: Lines of `CANDIDATES`.
         options: Which pairs.
+
+    Returns:
+        The pairs, and counts of what was left out.
     """
     made = Made([], Counter())
     for record in records:
@@ -88,13 +91,16 @@ def pairs_of_candidates(records: Iterable[Mapping[str, Any]], options: PairOptio
 
 
 def pairs_of_matches(records: Iterable[Mapping[str, Any]], options: PairOptions) -> Made:
-    """Pairs of the two replies of a match.
+    """Pairs the two replies of each match.
 
     The scores are the judge's where it scores replies one by one, else the shares of the match that each side won.
 
     Args:
         records: Lines of ``matches.jsonl``.
         options: Which pairs.
+
+    Returns:
+        The pairs, and counts of what was left out.
     """
     made = Made([], Counter())
     for record in records:
@@ -136,11 +142,14 @@ def _pair(scenario: str, messages: Sequence[Any], chosen: str, rejected: str, be
 
 
 def pairs_of_run(folder: Path, options: PairOptions) -> Made:
-    """Pairs of what a run left.
+    """Makes pairs from a run folder.
 
     Args:
         folder: Of `duologue pairs`, an evaluation or a comparison.
         options: Which pairs.
+
+    Returns:
+        The pairs, and counts of what was left out.
 
     Raises:
         ConfigError: If it holds neither candidates nor matches.
@@ -159,6 +168,10 @@ def pairs_of_run(folder: Path, options: PairOptions) -> Made:
 
 def write_pairs(made: Made, path: Path) -> str:
     """Writes the pairs as JSONL.
+
+    Args:
+        made: The pairs.
+        path: The file to write.
 
     Returns:
         A line that says how many there are, and what was left out.

@@ -71,6 +71,12 @@ def alpaca_eval(paths: Sequence[Path]) -> list[ImportedMatch]:
 
     The order in which the judge saw the two is not in the file, so nothing can be said of its bias.
 
+    Args:
+        paths: The files.
+
+    Returns:
+        The matches.
+
     Raises:
         ConfigError: If a file cannot be read, or a record is no annotation.
     """
@@ -127,7 +133,18 @@ class Benchmark:
         match: Match,
         labels: Sequence[object] = (),
     ) -> ImportedMatch:
-        """A match between two models on a question, at the turn that the record names.
+        """Builds a match between two models on a question, at the turn that the record names.
+
+        Args:
+            where: Place of the record, for error messages.
+            record: The record with question and turn.
+            judge: Name of the judge.
+            sides: Names of the two models.
+            match: The result.
+            labels: The record's own words for the result.
+
+        Returns:
+            The match.
 
         Raises:
             ConfigError: If the question or an answer is missing.
@@ -158,6 +175,13 @@ class Benchmark:
 def mt_bench(paths: Sequence[Path], benchmark: Benchmark) -> list[ImportedMatch]:
     """Reads ``<judge>_pair.jsonl``: ``g1_winner`` and ``g2_winner`` of ``model_1``, shown first, and ``model_2``.
 
+    Args:
+        paths: The files.
+        benchmark: Questions and answers.
+
+    Returns:
+        The matches.
+
     Raises:
         ConfigError: If a file cannot be read, or a record is no judgment of a pair.
     """
@@ -187,6 +211,9 @@ def arena_hard(paths: Sequence[Path], benchmark: Benchmark, baseline: str | None
         paths: The files.
         benchmark: Questions and answers.
         baseline: The baseline's name, for files that do not have it.
+
+    Returns:
+        The matches.
 
     Raises:
         ConfigError: If a file cannot be read, or a record is no judgment.

@@ -75,6 +75,9 @@ def read_labelled(path: Path, limit: int | None = None) -> Sequence[LabelledPair
         path: A file as the module's docstring describes it.
         limit: Take this many from the start; None for all.
 
+    Returns:
+        The records.
+
     Raises:
         ConfigError: If the file cannot be read, is empty, mixes pairs and scores, or a line is bad.
     """

@@ -88,7 +88,10 @@ class ScoreVerdicts:
 
 
 def pair_reliability(rows: Sequence[PairVerdicts]) -> dict[str, Figure]:
-    """Of a judge on pairs.
+    """Measures a judge on pairs.
+
+    Args:
+        rows: Verdicts on each pair.
 
     Returns:
         ``agreement`` with the labels over all verdicts, the same ``without_ties``, Cohen's ``kappa``; ``both_orders_right`` and

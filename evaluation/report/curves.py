@@ -48,12 +48,15 @@ _TITLES = {"rollout/ep_rew_mean": "reward per episode", "validation/win_rate": "
 
 
 def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, Any]]:
-    """The curves over the turns that were played: reward, win rate in validation, and every judge's raw score.
+    """Draws the training curves: reward, validation win rate and every judge's raw score over turns.
 
     Args:
         path: ``progress.csv``; there are no curves if it is not there.
         width: Of a drawing.
         height: Of a drawing.
+
+    Returns:
+        One mapping per curve, for the report's template.
     """
     table = read_progress(path)
     found = []

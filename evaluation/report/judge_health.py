@@ -80,11 +80,14 @@ class JudgeHealth:
 
 
 def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> JudgeHealth:
-    """What the matches of an evaluation show of its judge.
+    """Measures the judge of an evaluation on its matches.
 
     Args:
         records: All lines of ``matches.jsonl``; at least one.
         summary: ``summary.json``, for what was known of the judge beforehand.
+
+    Returns:
+        The figures.
     """
     decided = [record for record in records if not record["failure"]]
     ordered = [record for record in decided if record["scores"] is None and len(record["orders"]) > 1]

@@ -73,11 +73,14 @@ class Comparison:
 
 
 def leaderboard(records: Sequence[Record], anchor: Anchor | None = None) -> list[Row]:
-    """One row per contestant, baseline and judge, best first, undecided last.
+    """Computes one row per contestant, baseline and judge.
 
     Args:
         records: The matches.
         anchor: Further observations for the length-controlled rate, where the matches have difficulties.
+
+    Returns:
+        The rows, best first, undecided last.
     """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:

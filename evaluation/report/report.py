@@ -114,6 +114,12 @@ def _anchor(path: Path) -> Anchor | None:
 def read_anchor(path: Path) -> Anchor:
     """Reads an anchor: records with AlpacaEval's ``preference``, ``std_delta_len`` and ``instruction_difficulty``.
 
+    Args:
+        path: JSON or JSON lines.
+
+    Returns:
+        The anchor.
+
     Raises:
         ConfigError: If the file cannot be read, or a record lacks a number.
     """
@@ -123,7 +129,15 @@ def read_anchor(path: Path) -> Anchor:
 
 
 def number_of(record: Record, name: str, where: str) -> float:
-    """A number in a record.
+    """Reads a number of a record.
+
+    Args:
+        record: The record.
+        name: Its key.
+        where: Place of the record, for error messages.
+
+    Returns:
+        The number.
 
     Raises:
         ConfigError: If it is none.
@@ -174,7 +188,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def read_matches(path: Path) -> list[Record]:
-    """The lines of ``matches.jsonl``.
+    """Reads ``matches.jsonl``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The records.
 
     Raises:
         ConfigError: If it cannot be read, holds none, or a line is none.

@@ -108,7 +108,7 @@ def repeat_agreement(verdicts: Sequence[Hashable]) -> float:
 def from_sums(
     sums: npt.ArrayLike, statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], seed: int = 0
 ) -> Figure:
-    """A statistic of sums over records, with its percentile bootstrap interval (Efron 1979).
+    """Computes a statistic of sums over records, with its percentile bootstrap interval (Efron 1979).
 
     Records are drawn with replacement, so that both orders and all repeats of one are drawn together.
 
@@ -116,6 +116,9 @@ def from_sums(
         sums: What each record adds, shape (records, k); records that add nothing do not count.
         statistic: From the sums, shape (..., k), to the figure, shape (...); resamples where it is NaN are left out.
         seed: Of the draws.
+
+    Returns:
+        The figure.
     """
     table = np.asarray(sums, np.float64)
     table = table[table.any(-1)]
@@ -127,12 +130,15 @@ def from_sums(
 
 
 def from_resamples(n: int, statistic: Callable[[npt.NDArray[np.int64]], float], seed: int = 0) -> Figure:
-    """The same for a statistic that is none of sums: it gets the indices of the records, drawn fewer times.
+    """Computes any other statistic of records, with its percentile bootstrap interval.
 
     Args:
         n: Number of records.
         statistic: Of the records with these indices, which may repeat.
         seed: Of the draws.
+
+    Returns:
+        The figure.
     """
     value = statistic(np.arange(n)) if n else float("nan")
     if np.isnan(value):

@@ -42,7 +42,7 @@ class Difference:
 def paired_difference(
     a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable], confidence: float = 0.95
 ) -> Difference:
-    """Whether one contestant scores higher than another on the same prompts.
+    """Tests whether one contestant scores higher than another on the same prompts.
 
     The standard error is that of the differences, clustered by prompt (Miller 2024, arXiv 2411.00640); the interval and the
     p-value are Student's with one degree of freedom less than there are prompts.
@@ -52,6 +52,9 @@ def paired_difference(
         b: The other's, on the same prompt and repeat at each place.
         clusters: The prompt of each place.
         confidence: Of the interval.
+
+    Returns:
+        The mean difference with its interval and p-value.
 
     Raises:
         ValueError: If the lengths differ or there are fewer than two prompts.
@@ -90,7 +93,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable_effect(
     between: float, within: float, n: int, repeats: int = 1, power: float = 0.8, alpha: float = 0.05
 ) -> float:
-    """The smallest mean difference that so many prompts find so surely.
+    """Computes the smallest mean difference that a number of prompts detects with a given power.
 
     (z for 1 - alpha/2, plus z for the power) · √((ω² + s²/K) / n), Miller 2024 (arXiv 2411.00640).
 
@@ -101,6 +104,9 @@ def minimum_detectable_effect(
         repeats: K, differences that are averaged for each prompt.
         power: Chance that the effect is found.
         alpha: Level of the two-sided test.
+
+    Returns:
+        The difference.
     """
     return _quantiles(power, alpha) * math.sqrt((between + within / repeats) / n)
 
@@ -108,7 +114,7 @@ def minimum_detectable_effect(
 def prompts_needed(
     effect: float, between: float, within: float = 0.0, repeats: int = 1, power: float = 0.8, alpha: float = 0.05
 ) -> int:
-    """How many prompts it takes to find a mean difference: the inverse of `minimum_detectable_effect`.
+    """Computes the prompts needed to detect a mean difference: the inverse of `minimum_detectable_effect`.
 
     Args:
         effect: The difference, not 0.
@@ -117,6 +123,9 @@ def prompts_needed(
         repeats: See there.
         power: See there.
         alpha: See there.
+
+    Returns:
+        The number of prompts, at least 2.
 
     Raises:
         ValueError: If the effect is 0.

@@ -41,9 +41,17 @@ class PolicyReturns:
 
 
 def within(standing: PolicyReturns, worst: float, best: float) -> PolicyReturns:
-    """A standing whose interval ends at the worst and the best episode of all policies.
+    """Limits an interval to the range between the worst and the best episode of all policies.
 
     Student's interval knows no bounds; the mean of episodes does not lie beyond the best of them.
+
+    Args:
+        standing: The returns of a policy.
+        worst: Least return of any episode.
+        best: Greatest return of any episode.
+
+    Returns:
+        The returns with the limited interval.
     """
     return replace(standing, low=max(standing.low, worst), high=min(standing.high, best))
 

@@ -179,13 +179,16 @@ def _groups(n: int, clusters: Sequence[object] | None) -> npt.NDArray[np.int64]:
 
 
 def choose_strength(x: Floats, y: Floats, weight: Floats, groups: npt.NDArray[np.int64] | None = None) -> float:
-    """The strength with the least cross-validated loss; folds take every fifth cluster, from the last one on.
+    """Chooses the strength with the least cross-validated loss; folds take every fifth cluster, from the last one on.
 
     Args:
         x: Design, shape (n, k).
         y: Scores, shape (n,).
         weight: Shape (n,).
         groups: The number of each observation's cluster, which stays in one fold; each its own by default.
+
+    Returns:
+        One of `STRENGTHS`.
     """
     numbered = np.arange(len(y)) if groups is None else groups
     fold = (numbered.max() - numbered) % FOLDS

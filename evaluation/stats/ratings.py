@@ -41,13 +41,16 @@ class Battles:
         score: npt.ArrayLike,
         clusters: Sequence[Hashable] | None = None,
     ) -> Battles:
-        """Battles by the contestants' names.
+        """Builds battles from the contestants' names.
 
         Args:
             first: One of the two, by battle.
             second: The other.
             score: Of the first, in [0, 1].
             clusters: The prompt of each battle; each its own by default.
+
+        Returns:
+            The battles.
 
         Raises:
             ValueError: If the lengths differ, a score is out of range, or somebody meets himself.
@@ -182,7 +185,7 @@ def _check_connected(names: Sequence[str], pairs: _Pairs) -> None:
 
 
 def rate(battles: Battles, confidence: float = 0.95) -> list[Rating]:
-    """Bradley-Terry ratings, best first, with intervals that hold for battles that share prompts.
+    """Fits Bradley-Terry ratings with intervals that hold for battles that share prompts.
 
     The covariance is the cluster-robust sandwich H⁻¹(Σ_c g_c g_cᵀ)H⁻¹·C/(C-1), g_c the prompt's share of the score function
     (White 1982, Econometrica 50); battles on one prompt are not independent, and intervals that take them so are too narrow.
@@ -190,6 +193,9 @@ def rate(battles: Battles, confidence: float = 0.95) -> list[Rating]:
     Args:
         battles: Connected.
         confidence: Of the intervals.
+
+    Returns:
+        The ratings, best first.
 
     Raises:
         NotConnected: See `bradley_terry`.
@@ -212,11 +218,14 @@ def rate(battles: Battles, confidence: float = 0.95) -> list[Rating]:
 
 
 def standard_errors(battles: Battles, theta: Floats) -> Floats:
-    """Of `bradley_terry`'s strengths relative to their mean, clustered by prompt.
+    """Computes the standard errors of `bradley_terry`'s strengths relative to their mean, clustered by prompt.
 
     Args:
         battles: What they were fitted to.
         theta: The strengths.
+
+    Returns:
+        Standard errors, shape (contestants,).
     """
     pairs = _Pairs(battles)
     p = expit(theta[battles.first] - theta[battles.second])
@@ -233,7 +242,12 @@ def standard_errors(battles: Battles, theta: Floats) -> Floats:
 
 
 def bootstrap_ratings(battles: Battles, resamples: int = 200, seed: int = 0) -> Floats:
-    """Strengths refitted to prompts drawn with replacement; resamples that are not connected are left out.
+    """Refits the strengths to prompts drawn with replacement; resamples that are not connected are left out.
+
+    Args:
+        battles: The battles.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
 
     Returns:
         θ, shape (at most resamples, contestants).

@@ -89,13 +89,16 @@ def win_rate(scores: npt.ArrayLike, clusters: Sequence[Hashable], confidence: fl
 
 
 def wilson(rate: float, n: float, confidence: float = 0.95, quantile: float | None = None) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927, JASA 22).
+    """Computes Wilson's score interval of a proportion (Wilson 1927, JASA 22).
 
     Args:
         rate: The proportion, in [0, 1].
         n: Sample size, above 0; need not be whole.
         confidence: Of the interval.
         quantile: In place of the normal one, where the rate's variance is estimated from few clusters.
+
+    Returns:
+        Lower and upper end, in [0, 1].
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2) if quantile is None else quantile
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
@@ -111,7 +114,7 @@ def cluster_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile interval of the mean over clusters drawn with replacement (Davison and Hinkley 1997, section 3.8).
+    """Computes the percentile interval of the mean over clusters drawn with replacement (Davison and Hinkley 1997, section 3.8).
 
     Args:
         scores: Shape (n,).
@@ -119,6 +122,9 @@ def cluster_bootstrap(
         confidence: Of the interval.
         resamples: How often is drawn.
         seed: Of the draws.
+
+    Returns:
+        Lower and upper end.
 
     Raises:
         ValueError: If there is no score.
@@ -136,11 +142,14 @@ def cluster_bootstrap(
 
 
 def worst_case(scores: npt.ArrayLike, failures: int) -> tuple[float, float]:
-    """Between which values the win rate lies, however the matches without a result would have ended.
+    """Bounds the win rate, whatever the results of the failed matches would have been.
 
     Args:
         scores: Of the matches that were decided, shape (n,).
         failures: How many were not.
+
+    Returns:
+        Lower and upper bound, in [0, 1].
 
     Raises:
         ValueError: If there is no match at all.

@@ -20,6 +20,9 @@ def read_sweep(folder: Path, metric: str | None = None) -> Sweep:
         folder: The sweep's; or one that holds several, which are then compared as one.
         metric: A key of `METRICS`; None for the first that any job has.
 
+    Returns:
+        The sweep.
+
     Raises:
         ConfigError: If the metric is unknown, or the folder holds no job.
     """

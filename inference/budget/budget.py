@@ -132,7 +132,11 @@ class Budget:
         return sum(self.spent.values(), Amount())
 
     async def reserve(self, role: str, amount: Amount) -> None:
-        """Sets an amount aside; waits while others may give back what is missing.
+        """Sets an amount aside; waits while other calls may give back what is missing.
+
+        Args:
+            role: Role of the call.
+            amount: What the call may use at most.
 
         Raises:
             BudgetSpent: If it does not fit, even if all came back that is set aside.

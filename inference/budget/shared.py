@@ -215,6 +215,10 @@ class SharedBudget(Budget):
     async def reserve(self, role: str, amount: Amount) -> None:
         """Sets an amount aside; waits while this or another worker may give back what is missing.
 
+        Args:
+            role: Role of the call.
+            amount: What the call may use at most.
+
         Raises:
             BudgetSpent: If it does not fit, and nothing is set aside that could come back.
             CassetteError: If the common account cannot be used, or could not be when something was settled.

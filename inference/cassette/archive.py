@@ -96,6 +96,12 @@ class PackedRow(NamedTuple):
 def stats(path: Path) -> Stats:
     """Counts answers, bytes and tokens by endpoint.
 
+    Args:
+        path: The cassette's file.
+
+    Returns:
+        The counts.
+
     Raises:
         ConfigError: If there is no such file.
         CassetteError: If it cannot be read.
@@ -124,6 +130,10 @@ def stats(path: Path) -> Stats:
 
 def export(path: Path, to: Path) -> int:
     """Writes every readable answer as one line of JSON; the file is there when it is complete.
+
+    Args:
+        path: The cassette's file.
+        to: The file to write, JSON lines.
 
     Returns:
         The number of lines.
@@ -154,6 +164,10 @@ def export(path: Path, to: Path) -> int:
 
 def import_(path: Path, source: Path) -> tuple[int, int]:
     """Adds the answers of an export, all or none; an answer that is already there stays.
+
+    Args:
+        path: The cassette's file.
+        source: An export, JSON lines.
 
     Returns:
         How many were added, and how many lines there were.
@@ -214,7 +228,13 @@ def prune(
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to the file of a cassette.
+    """Opens the file of a cassette.
+
+    Args:
+        path: The cassette's file.
+
+    Yields:
+        The connection, closed at the end.
 
     Raises:
         ConfigError: If there is no such file.

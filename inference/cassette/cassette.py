@@ -40,6 +40,12 @@ def pack(text: bytes) -> bytes:
 def unpack(stored: bytes) -> bytes:
     """The inverse of `pack`.
 
+    Args:
+        stored: What `pack` returned.
+
+    Returns:
+        The original bytes.
+
     Raises:
         zlib.error: If it is damaged, no bytes at all, or longer than any answer.
     """
@@ -158,6 +164,9 @@ class Cassette:
     def find(self, key: bytes) -> Recorded | None:
         """Looks an answer up.
 
+        Args:
+            key: Key of the request.
+
         Returns:
             The answer, or None if it must be asked for.
 
@@ -191,6 +200,9 @@ class Cassette:
     async def claim(self, keys: Sequence[bytes]) -> list[bool]:
         """Claims requests, so that no other process makes them at the same time; see `claims`.
 
+        Args:
+            keys: Keys of the requests.
+
         Returns:
             For each whether it is ours to make; if not, another process makes it, or its answer has come.
 
@@ -222,7 +234,12 @@ class Cassette:
                 self._writer.submit(act)
 
     async def discard(self, key: bytes, body: bytes) -> None:
-        """Removes an answer that is none, so that a better one can take its place.
+        """Removes an unusable answer, so that a better one can take its place.
+
+        Args:
+            key: Key of the request.
+            body: The answer to remove
+            any other answer stays.:
 
         Raises:
             CassetteError: If the file cannot be written.
@@ -232,6 +249,12 @@ class Cassette:
 
     async def keep(self, key: bytes, request: bytes, body: bytes, latency_s: float) -> Recorded | None:
         """Stores an answer; returns when it is committed. Answers that arrive together share one commit.
+
+        Args:
+            key: Key of the request.
+            request: The request as the key was computed from it.
+            body: The answer's bytes.
+            latency_s: Seconds that the request took.
 
         Returns:
             The answer that another process had stored before, which stays; None if this one was stored.

@@ -43,7 +43,13 @@ class SQLiteAnswers:
         self.claims = Claims(self._transact, "", "BLOB")
 
     def find(self, key: bytes) -> tuple[bytes, float] | None:
-        """The packed body and its seconds; None if there is none.
+        """Looks an answer up.
+
+        Args:
+            key: Key of the request.
+
+        Returns:
+            The packed body and its latency in seconds; None if there is none.
 
         Raises:
             CassetteError: If the file cannot be read.
@@ -56,7 +62,13 @@ class SQLiteAnswers:
         return None if found is None else (found[0], found[1])
 
     def add(self, rows: Sequence[Row]) -> int:
-        """Commits the rows whose keys are not there; returns how many those were.
+        """Commits the rows whose keys are new.
+
+        Args:
+            rows: Keys with their answers.
+
+        Returns:
+            How many rows were new.
 
         Raises:
             CassetteError: If the file cannot be written.
@@ -77,6 +89,10 @@ class SQLiteAnswers:
 
     def discard(self, key: bytes, body: bytes) -> None:
         """Removes an answer if it is still this packed body.
+
+        Args:
+            key: Key of the request.
+            body: The packed body to remove.
 
         Raises:
             CassetteError: If the file cannot be written.
@@ -154,7 +170,10 @@ class _Connection:
 
 
 def refuse_code(connection: sqlite3.Connection) -> None:
-    """Refuses a file with views or triggers: in one that somebody else made they would compute or delete anything.
+    """Refuses a file with views or triggers: somebody else's could compute or delete anything.
+
+    Args:
+        connection: An open connection to the file.
 
     Raises:
         sqlite3.DatabaseError: If it holds one.
@@ -237,7 +256,14 @@ class Connection:
         self._lock = threading.Lock()
 
     def run(self, action: Callable[[psycopg.Cursor[tuple[object, ...]]], T], verb: str) -> T:
-        """Runs an action in a transaction; once more, from its beginning, if the connection was lost.
+        """Runs an action in a transaction; repeats it once if the connection was lost.
+
+        Args:
+            action: Gets a cursor.
+            verb: What the action does, for error messages.
+
+        Returns:
+            The action's result.
 
         Raises:
             CassetteError: If the database cannot be ``verb``.

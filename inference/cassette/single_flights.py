@@ -48,6 +48,9 @@ class SingleFlights:
             read: From the answer's bytes, its seconds, and whether it was reused, to what the caller wants.
             fetch: Asks; returns bytes, seconds and what was read.
 
+        Returns:
+            What ``read`` returned.
+
         Raises:
             InferenceError: Whatever ``fetch`` raised, to all who waited for it.
             CassetteError: If the cassette is broken, or has no answer in replay mode.

@@ -127,10 +127,13 @@ class Attempts:
         self._limiter.leave(place)
 
     async def retry(self, answer: Answer | None = None) -> bool:
-        """Waits before the next attempt; false if the deadline would be over by then.
+        """Waits before the next attempt.
 
         Args:
             answer: The refusal, which may say how long to wait.
+
+        Returns:
+            Whether there is time for another attempt before the deadline.
 
         Raises:
             CallFailed: If the run's retries are used up.

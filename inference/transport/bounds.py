@@ -61,9 +61,18 @@ class Bounds:
             await self._idle.wait()
 
     def account(self, endpoint: Endpoint, role: str, body: Mapping[str, Any], content: bytes) -> Account | None:
-        """Where a call's attempts are booked; None where nobody counts.
+        """Opens the budget's account of one call.
 
         A prompt has no more tokens than its request has bytes, since every token stands for at least one.
+
+        Args:
+            endpoint: Called endpoint, for its price.
+            role: Role of the call.
+            body: The request.
+            content: The request as bytes.
+
+        Returns:
+            The account; None without a budget.
 
         Raises:
             ConfigError: If there is a limit on tokens or money, and the request does not bound its answer.

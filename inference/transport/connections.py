@@ -133,11 +133,14 @@ class ConnectionPool:
         return self.proxy is None or urlsplit(self.proxy).scheme in ("http", "https")
 
     def route(self, url: URL, headers: Iterable[tuple[str, str]]) -> Route:
-        """A way for requests that differ in nothing but their bodies.
+        """Prepares a route for requests that differ only in their bodies.
 
         Args:
             url: Where to.
             headers: All of them but those that frame the message.
+
+        Returns:
+            The route.
         """
         if self._connector is None:
             certificates = httpx2.create_ssl_context() if self._secure else True  # those that `openai` trusts
@@ -195,6 +198,9 @@ class Route:
         Args:
             content: The body.
             timeout_s: Seconds until the last byte of the answer.
+
+        Returns:
+            Status, headers and body.
 
         Raises:
             httpx2.RequestError: If there is no whole answer.

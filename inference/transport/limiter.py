@@ -198,11 +198,14 @@ class Limiter:
         return self._total + 1 > self.limit.value
 
     async def enter(self, role: str, tokens: float = 0.0) -> Place:
-        """Waits for a place.
+        """Waits until one more request may be sent.
 
         Args:
             role: Who asks.
             tokens: Estimate of the tokens that the request will be counted for.
+
+        Returns:
+            The place, to be released when the answer has come.
         """
         if (place := self.try_enter(role, tokens)) is not None:
             return place

@@ -70,11 +70,14 @@ class Parameters:
         return self._learning
 
     def adapt(self, body: Mapping[str, Any], keep: Collection[str] = ()) -> Mapping[str, Any]:
-        """The body as this endpoint takes it.
+        """Adapts a request to the parameters that the endpoint takes.
 
         Args:
             body: The request.
             keep: Parameters that are not left out.
+
+        Returns:
+            The adapted request.
         """
         if not self.changes or not any(name in body for name in self.changes):
             return body
@@ -90,12 +93,15 @@ class Parameters:
         return adapted
 
     def learn(self, refusal: Refusal, sent: Mapping[str, Any], keep: Collection[str] = ()) -> bool:
-        """Learns from a refusal; whether the request can be sent again without what was refused.
+        """Learns an unsupported parameter from a refusal.
 
         Args:
             refusal: What the server answered.
             sent: The body that was refused.
             keep: Parameters that must not be left out.
+
+        Returns:
+            Whether the request can be sent again without it.
         """
         name = refused_parameter(refusal, sent)
         if name is None:
@@ -122,11 +128,14 @@ class Parameters:
 
 
 def refused_parameter(refusal: Refusal, sent: Mapping[str, Any]) -> str | None:
-    """The parameter of a request that its refusal names as not supported; None if it names none that could be changed.
+    """Finds the parameter that a refusal names as unsupported.
 
     Args:
         refusal: What the server answered.
         sent: The body that was refused.
+
+    Returns:
+        Its name; None if the refusal names none that can be changed.
     """
     if refusal.status not in _STATUSES or refusal.meaning in (Meaning.ACCOUNT, Meaning.PROMPT):
         return None

@@ -31,11 +31,14 @@ def may_pass(answer: Answer) -> bool:
 
 
 def pause_s(retries: int, answer: Answer | None) -> float:
-    """Seconds before the next attempt: what the server asks for, else twice as long each time, with jitter.
+    """Computes the pause before the next attempt: as the server asks, otherwise doubling, with jitter.
 
     Args:
         retries: Further attempts so far.
         answer: The refusal; None where there was no answer.
+
+    Returns:
+        Seconds.
     """
     wait_s = None if answer is None else retry_after(answer, time.time())
     if wait_s is not None and 0 < wait_s <= _LONGEST_WAIT_S:
@@ -44,11 +47,14 @@ def pause_s(retries: int, answer: Answer | None) -> float:
 
 
 def retry_after(answer: Answer, now: float) -> float | None:
-    """The seconds that a server asks to wait, by ``retry-after-ms``, else ``retry-after`` as seconds or as a date.
+    """Reads ``retry-after-ms`` or ``retry-after`` (seconds or a date).
 
     Args:
         answer: The refusal.
         now: Seconds since the epoch.
+
+    Returns:
+        Seconds to wait; None if the header is missing or unreadable.
     """
     for name, scale in ((b"retry-after-ms", 1e-3), (b"retry-after", 1.0)):
         value = answer.header(name)

@@ -74,6 +74,9 @@ class Asker:
             schema: JSON schema of the answer, for endpoints that can be held to one.
             attempt: How many earlier attempts failed, as in `Turn.attempt`.
 
+        Returns:
+            What ``read`` made of the answer, or the failure.
+
         Raises:
             DuologueError: What no retry can mend.
         """
@@ -171,7 +174,11 @@ def unread(answer: Completion, wanted: str) -> Failure:
 
 
 def check_prompt(prompt: str, names: tuple[str, ...]) -> None:
-    """Refuses a prompt with other placeholders.
+    """Refuses a prompt with unknown placeholders.
+
+    Args:
+        prompt: The user's prompt.
+        names: Known placeholders.
 
     Raises:
         ValueError: If there is one, or a brace that belongs to none.

@@ -70,7 +70,13 @@ class Rubric:
 
 
 def check_scale(scale: Sequence[Any]) -> tuple[int, int]:
-    """A scale of whole numbers.
+    """Checks a scale of whole numbers.
+
+    Args:
+        scale: Lowest and highest grade.
+
+    Returns:
+        Both as integers.
 
     Raises:
         ValueError: If it is none.
@@ -89,6 +95,9 @@ def load_rubric(source: str) -> Rubric:
     Args:
         source: The name of one that ships, or the path of a YAML file.
 
+    Returns:
+        The rubric.
+
     Raises:
         ConfigError: If there is none, or it is not as the module's docstring shows.
     """
@@ -106,12 +115,15 @@ def load_rubric(source: str) -> Rubric:
 
 
 def instruction(rubric: Rubric | None, prompt: str, general: str) -> str:
-    """What a prompt holds at ``{rubric}``.
+    """Chooses the text for the placeholder ``{rubric}`` of a prompt.
 
     Args:
         rubric: The rubric, if there is one.
         prompt: A prompt of the user's own, which says itself what is to be done with the criteria; or empty.
         general: What a built-in prompt says without a rubric.
+
+    Returns:
+        The text.
     """
     described = rubric.described() if rubric else ""
     if prompt:

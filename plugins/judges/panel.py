@@ -23,7 +23,7 @@ def make_panel(
     quorum: int = 0,
     threshold: float = 0.5,
 ) -> ScorePanel | PairPanel:
-    """Builds a panel: of judges that score, or of judges that compare.
+    """Builds a panel of judges that score, or of judges that compare.
 
     Args:
         context: Given to the members.
@@ -32,6 +32,9 @@ def make_panel(
             fewer than half are, else 0.5. Members that compare always vote.
         quorum: How many members must have given a verdict; 0: all that do not abstain.
         threshold: For ``vote``.
+
+    Returns:
+        The panel.
 
     Raises:
         ConfigError: If there are fewer than two members, or some score and others compare.

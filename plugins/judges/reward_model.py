@@ -45,6 +45,9 @@ def make_reward_model(
         max_length: Tokens after which the beginning of a long dialogue is cut off; for ``transformers``.
         device: For ``transformers``: ``auto`` is the GPU if there is one.
 
+    Returns:
+        The judge.
+
     Raises:
         ValueError: If ``model`` or ``base_url`` is missing.
         ConfigError: If the model cannot be loaded, or the address is refused.

@@ -16,10 +16,13 @@ from .reward import Reward
 
 
 def mean_scores(infos: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean of every judge's raw score over turns, by judge.
+    """Averages every judge's raw score over turns.
 
     Args:
         infos: The turns' ``info`` with ``reward/<judge>``.
+
+    Returns:
+        Judge to mean.
     """
     scores: dict[str, list[float]] = {}
     for info in infos:
@@ -41,9 +44,15 @@ def describe_replies(replies: Sequence[str]) -> dict[str, float]:
 
 
 def variance_shares(infos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """By judge, Cov(its term, Σ terms) / Var(Σ terms) over turns; empty where the reward does not vary.
+    """Computes each judge's share of the reward's variance: Cov(its term, Σ terms) / Var(Σ terms).
 
     The shares add up to 1; one is negative where a judge works against the sum.
+
+    Args:
+        infos: The turns' ``info`` with ``term/<judge>``.
+
+    Returns:
+        Judge to share; empty where the reward does not vary.
     """
     names = sorted({name for info in infos for name in info if name.startswith("term/")})
     table = np.array([[float(info.get(name, 0.0)) for name in names] for info in infos])  # (turns, judges)
@@ -171,10 +180,16 @@ def _dominance(rollouts: Sequence[RolloutStats], weights: Mapping[str, float]) -
 
 
 def trend(series: Sequence[float]) -> float:
-    """How surely a series rises, in standard errors; negative where it falls.
+    """Measures how surely a series rises, in standard errors; negative where it falls.
 
     Mann and Kendall's S = Σ_{i<j} sign(x_j - x_i), corrected for continuity, over its standard error without a trend, ties
     taken into account. 0 for a series without order.
+
+    Args:
+        series: Values in order of time.
+
+    Returns:
+        The statistic.
     """
     values = np.asarray(series, np.float64)
     n = len(values)

@@ -81,6 +81,9 @@ class Reward:
             context: Given to judges that ask for it.
             options: The constructor's, from ``batch_size`` on.
 
+        Returns:
+            The reward.
+
         Raises:
             ConfigError: If a judge is unknown, only compares pairs, or a setting is refused.
         """
@@ -134,6 +137,9 @@ class Reward:
             potentials: Those of the state before the turn, as `Judged` gave them; none at the beginning.
             cost_usd: What the turn's requests to the assistant cost at the endpoint's price.
             tokens: Their completion tokens.
+
+        Returns:
+            The reward with verdicts and terms, or the failure.
 
         Raises:
             DuologueError: What no retry can mend.

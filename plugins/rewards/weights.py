@@ -13,9 +13,16 @@ end it, and what enters the reward is the change of its score, see `Reward`."""
 
 
 def spread(weights: Mapping[str, float], present: Iterable[str]) -> float | None:
-    """The factor by which the weights of judges that gave a score grow where others abstained.
+    """Computes the factor by which the remaining weights grow where judges abstained.
 
     None where those present have no weight.
+
+    Args:
+        weights: Weights of all judges.
+        present: Judges that gave a score.
+
+    Returns:
+        The factor; None where the present judges have no weight.
     """
     own = sum(abs(weights[name]) for name in present)
     return sum(map(abs, weights.values())) / own if own else None
@@ -110,9 +117,16 @@ class Scale:
         return score - self.slope * (words - self.words)
 
     def normalised(self, score: float, *, length_controlled: bool) -> float:
-        """The score, or its length-controlled value, at mean 0 and standard deviation 1.
+        """Standardises a score (mean 0, standard deviation 1), length-controlled if wanted.
 
         Where there are fewer than two scores so far it is left as it is; where all were equal only the mean is taken away.
+
+        Args:
+            score: Raw score.
+            length_controlled: Whether the part explained by length was removed.
+
+        Returns:
+            The standardised score.
         """
         if self.n < 2:
             return score

@@ -31,10 +31,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
-    """What a summary says in numbers: its own, and every contestant's win rate with its interval.
+    """Extracts the numbers of a summary: its own, and every contestant's win rate with its interval.
 
     Args:
         summary: ``summary.json``.
+
+    Returns:
+        Name to number.
     """
     found = {
         f"summary/{name}": float(value)

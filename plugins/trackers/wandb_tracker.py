@@ -37,7 +37,16 @@ class WandbTracker:
         self._run: Any = None
 
     def begin(self, run: RunInfo, name: str, known: str | None) -> str:
-        """Begins a run, or goes on with one.
+        """Begins a run, or continues one.
+
+        Args:
+            run: The run.
+            name: Name to show.
+            known: Id of the run to continue
+            None for a new one.:
+
+        Returns:
+            The tracker's run id.
 
         Raises:
             ConfigError: If there is no key: W&B would ask for one in the terminal.
