@@ -5,23 +5,18 @@ python examples/judge.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import gymnasium
 
 import duologue.envs  # registers duologue/Dialogue-v0
-from duologue.plugins import Reward, Score, Turn
+from duologue.plugins import Reward, Score, Turn, TurnJudge
 
 
-class Polite:
+class Polite(TurnJudge):
     """1 for a reply that thanks or asks kindly, else 0."""
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score]:
-        """One score per turn."""
-        return [Score(float(any(word in turn.reply.lower() for word in ("please", "thank")))) for turn in batch]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
+    def judge(self, turn: Turn) -> Score:
+        """Scores one turn."""
+        return Score(float(any(word in turn.reply.lower() for word in ("please", "thank"))))
 
 
 def main() -> None:

@@ -14,20 +14,17 @@ from duologue.agents import DialoguePPO, DialogueVecEnv
 from duologue.envs import DialogueEnv, Scenario, Task
 from duologue.inference import Endpoint, InferenceClient, Message, Price
 from duologue.inference.scripted import ScriptedServer
-from duologue.plugins import Reward, Score, Turn
+from duologue.plugins import Reward, Score, Turn, TurnJudge
 
 PRICES = {"small": 0.0001, "large": 0.001}  # US dollars a request
 
 
-class Right:
+class Right(TurnJudge):
     """1 for the right sum."""
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score]:
-        """One score per turn."""
-        return [Score(float(turn.reply == str(turn.hidden["sum"]))) for turn in batch]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
+    def judge(self, turn: Turn) -> Score:
+        """Scores one turn."""
+        return Score(float(turn.reply == str(turn.hidden["sum"])))
 
 
 def main() -> None:

@@ -10,14 +10,14 @@ python examples/scenarios.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from duologue.envs import DialogueEnv, Scenario, Task
 from duologue.envs.episode import DialogueState
 from duologue.envs.scenarios.scenario import write_scenarios
-from duologue.plugins import Reward, Score, Turn
+from duologue.plugins import Reward, Score, Turn, TurnJudge
 
 MINE = [
     Scenario(
@@ -56,15 +56,12 @@ class Insists:
         return str(scenario.hidden["hint"])
 
 
-class Names:
+class Names(TurnJudge):
     """A judge: 1 for a first reply that names it, less for every further turn that it takes."""
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score]:
-        """One score per turn."""
-        return [Score(names(turn.reply, turn.hidden) / (1 + turn.index)) for turn in batch]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
+    def judge(self, turn: Turn) -> Score:
+        """Scores one turn."""
+        return Score(names(turn.reply, turn.hidden) / (1 + turn.index))
 
 
 def names(reply: str, hidden: Mapping[str, Any]) -> bool:

@@ -1,7 +1,20 @@
 """Judges as plugins: hooks, verdicts, the reward's composition and the built-in judges."""
 
 from .hookspecs import RolloutStats, RunInfo, hookimpl
-from .judge import Abstain, Failure, Judge, JudgeContext, Judged, PairwiseJudge, Preference, Score, Turn, Verdict
+from .judge import (
+    Abstain,
+    BaseJudge,
+    Failure,
+    Judge,
+    JudgeContext,
+    Judged,
+    PairwiseJudge,
+    Preference,
+    Score,
+    Turn,
+    TurnJudge,
+    Verdict,
+)
 from .manager import Plugins, plugins
 from .registrar import JudgeRegistrar, JudgeSpec
 from .rewards.reward import Reward
@@ -9,6 +22,7 @@ from .rewards.weights import Weighted
 
 __all__ = [
     "Abstain",
+    "BaseJudge",
     "Failure",
     "Judge",
     "JudgeContext",
@@ -23,6 +37,7 @@ __all__ = [
     "RunInfo",
     "Score",
     "Turn",
+    "TurnJudge",
     "Verdict",
     "Weighted",
     "hookimpl",

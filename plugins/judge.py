@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from ..core.errors import ConfigError
 from ..core.user_code import place_of
 from ..inference.client import InferenceClient
 from ..inference.completion import Message
 from ..inference.endpoint import Endpoint
+
+Kind: TypeAlias = Literal["score", "compare"]
+"""Whether a judge scores replies one by one or compares two of them."""
+Cost: TypeAlias = Literal["free", "model", "requests"]
+"""What a verdict costs: next to nothing, time of a model on this machine, or requests to an endpoint."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,82 @@ class PairwiseJudge(Protocol):
     async def aclose(self) -> None:
         """Frees what the judge holds; called once, at the end of the run."""
         ...
+
+
+class BaseJudge:
+    """Definition of a judge, and defaults for what most judges have in common.
+
+    The constructor is the schema of the judge's settings: every parameter besides ``context`` has a default and a type that
+    YAML can hold.
+
+    Attributes:
+        name: Name in configurations.
+        summary: One line for listings.
+        kind: ``score``, or ``compare`` for a `PairwiseJudge`.
+        cost: What a verdict costs: ``free``, ``model`` or ``requests``.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    kind: ClassVar[Kind] = "score"
+    cost: ClassVar[Cost] = "free"
+
+    async def aclose(self) -> None:
+        """Closes nothing; a judge that holds something open overrides it."""
+
+
+class TurnJudge(BaseJudge):
+    """Base class of judges whose verdict on a turn needs no other turn: they implement `judge`."""
+
+    def judge(self, turn: Turn) -> Verdict | Awaitable[Verdict]:
+        """Judges one turn; may be asynchronous.
+
+        Args:
+            turn: The turn.
+
+        Returns:
+            The verdict.
+        """
+        raise NotImplementedError
+
+    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
+        """Judges every turn of a batch; asynchronous verdicts are awaited together.
+
+        Args:
+            batch: Any number of turns.
+
+        Returns:
+            One verdict per turn, in order.
+        """
+
+        async def settled(verdict: Verdict | Awaitable[Verdict]) -> Verdict:
+            return await verdict if inspect.isawaitable(verdict) else verdict
+
+        return list(await asyncio.gather(*(settled(self.judge(turn)) for turn in batch)))
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def defines_judge(*, name: str, summary: str, kind: Kind = "score", cost: Cost = "free") -> Callable[[F], F]:
+    """Marks a function that builds a judge with the attributes that `BaseJudge` has.
+
+    Args:
+        name: See `BaseJudge`.
+        summary: See `BaseJudge`.
+        kind: See `BaseJudge`.
+        cost: See `BaseJudge`.
+
+    Returns:
+        A decorator that returns the function itself.
+    """
+
+    def mark(function: F) -> F:
+        for attribute, value in {"name": name, "summary": summary, "kind": kind, "cost": cost}.items():
+            setattr(function, attribute, value)
+        return function
+
+    return mark
 
 
 @dataclass(frozen=True)

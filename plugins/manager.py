@@ -140,7 +140,9 @@ class Plugins:
         if spec is None:
             raise ConfigError(f"`{where}`: there is no judge `{name}`: {near_miss(str(name), self.judges)}")
         arguments = {key: value for key, value in values.items() if key not in RESERVED}
-        judge: Judge | PairwiseJudge = construct(load(spec.target, where), arguments, where, context=context)
+        judge: Judge | PairwiseJudge = construct(
+            spec.maker or load(spec.target, where), arguments, where, context=context
+        )
         if not isinstance(judge, Judge | PairwiseJudge):
             raise PluginError(f"judge `{name}` of `{spec.plugin}` has neither `score` nor `compare`, or no `aclose`")
         return judge

@@ -5,6 +5,7 @@ MkDocs calls the functions that begin with ``on_``; see `hooks` in mkdocs.yml.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -120,9 +121,25 @@ def judges() -> str:
         )
         if settings := defaults(spec):
             types = {entry.name: entry.type for entry in fields(spec.config)} if spec.config else {}
-            rows = [f"| `{name}` | `{_cell(types[name])}` | `{_cell(value)}` |" for name, value in settings.items()]
-            lines += ["| setting | type | default |\n|---|---|---|", *rows, ""]
+            meanings = _arguments(inspect.getdoc(spec.maker) or "")
+            rows = [
+                f"| `{name}` | `{_cell(types[name])}` | `{_cell(value)}` | {_cell(meanings[name])} |"
+                for name, value in settings.items()
+            ]
+            lines += ["| setting | type | default | meaning |\n|---|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    """The arguments of a docstring in Google's form, with their descriptions."""
+    found: dict[str, str] = {}
+    for line in docstring.partition("Args:\n")[2].partition("\n\n")[0].splitlines():
+        name, colon, text = line.strip().partition(": ")
+        if colon and line.startswith("    ") and not line.startswith("     "):
+            found[name] = text
+        elif found:
+            found[[*found][-1]] += " " + line.strip()
+    return found
 
 
 def _cell(value: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...inference.completion import Message
-from ...plugins.judge import Abstain, Failure, Score, Turn
+from ...plugins.judge import Abstain, Failure, Score, Turn, TurnJudge, Verdict
 from ..interfaces.one_phase import DIRECTIVES
 from ..scenarios.scenario import Scenario, Split
 from .game import Game
@@ -26,28 +26,24 @@ FORMS: Mapping[str, Callable[[str], bool]] = {
 """What each form is recognised by."""
 
 
-class FormJudge:
+class FormJudge(TurnJudge):
     """1 for an answer of the form that the scenario's hidden fact ``form`` names, else 0; an empty answer scores 0.
 
     ``brief`` has at most 12 words, ``reason`` gives one, ``example`` gives one, ``question`` asks back, ``warm`` has a kind
     word. A turn of a scenario without ``form`` is abstained from.
     """
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score | Abstain | Failure]:
-        """One verdict per turn."""
-        return [_one(turn) for turn in batch]
+    name = "form"
+    summary = "the form of answer that was wished: brief, a reason, an example, a question, warm"
 
-    async def aclose(self) -> None:
-        """Nothing to free."""
-
-
-def _one(turn: Turn) -> Score | Abstain | Failure:
-    form = turn.hidden.get("form")
-    if form is None:
-        return Abstain("the scenario has no hidden `form`")
-    if form not in FORMS:
-        return Failure(f"there is no form `{form}`: known: {', '.join(FORMS)}")
-    return Score(float(bool(turn.reply.strip()) and FORMS[form](turn.reply)))
+    def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
+        form = turn.hidden.get("form")
+        if form is None:
+            return Abstain("the scenario has no hidden `form`")
+        if form not in FORMS:
+            return Failure(f"there is no form `{form}`: known: {', '.join(FORMS)}")
+        return Score(float(bool(turn.reply.strip()) and FORMS[form](turn.reply)))
 
 
 _TOPICS = (

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...inference.completion import Message
-from ...plugins.judge import Abstain, Score, Turn
+from ...plugins.judge import Abstain, Score, Turn, TurnJudge, Verdict
 from ..scenarios.scenario import Scenario, Split
 from .game import Game
 
 
-class SupportJudge:
+class SupportJudge(TurnJudge):
     """The share of a case's details that the customer gave, less a cost of further turns, in [0, 1].
 
     ``given / needed``, with ``bonus`` of it only for a case whose details are complete, less ``turn_cost`` for every turn of the
@@ -24,20 +24,17 @@ class SupportJudge:
         turn_cost: What a further turn costs, in [0, 1].
     """
 
+    name = "support"
+    summary = "the share of a case's details that were collected"
+
     def __init__(self, bonus: float = 0.5, turn_cost: float = 0.02) -> None:
         for name, value in (("bonus", bonus), ("turn_cost", turn_cost)):
             if not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must lie in 0 to 1, not {value}")
         self._bonus, self._turn_cost = bonus, turn_cost
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score | Abstain]:
-        """One verdict per turn."""
-        return [self._one(turn) for turn in batch]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
-
-    def _one(self, turn: Turn) -> Score | Abstain:
+    def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         slots = turn.hidden.get("slots")
         if not isinstance(slots, Mapping) or not slots:
             return Abstain("the scenario has no hidden `slots`")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...inference.completion import Message
-from ...plugins.judge import Abstain, Score, Turn
+from ...plugins.judge import Abstain, Score, Turn, TurnJudge, Verdict
 from ..scenarios.scenario import Scenario, Split
 from .game import Game
 
@@ -16,7 +16,7 @@ _LEAST = 0.3
 """The score of a lesson that was long, but in which the student got there."""
 
 
-class TutoringJudge:
+class TutoringJudge(TurnJudge):
     """What a lesson was worth, in [0, 1].
 
     1 less ``turn_cost`` for every turn of the tutor after the second, and never below 0.3, if the student says the hidden
@@ -28,6 +28,9 @@ class TutoringJudge:
         told: The score of an answer that was given away, in [0, 0.3].
     """
 
+    name = "tutoring"
+    summary = "whether a student was led to the answer, not told it"
+
     def __init__(self, turn_cost: float = 0.1, told: float = 0.1) -> None:
         if not 0 <= turn_cost <= 1:
             raise ValueError(f"`turn_cost` must lie in 0 to 1, not {turn_cost}")
@@ -35,14 +38,8 @@ class TutoringJudge:
             raise ValueError(f"`told` must lie in 0 to {_LEAST}, not {told}: else giving the answer away pays")
         self._turn_cost, self._told = turn_cost, told
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score | Abstain]:
-        """One verdict per turn."""
-        return [self._one(turn) for turn in batch]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""
-
-    def _one(self, turn: Turn) -> Score | Abstain:
+    def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         if "answer" not in turn.hidden:
             return Abstain("the scenario has no hidden `answer`")
         answer = str(turn.hidden["answer"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...core.errors import ConfigError
-from ..judge import Abstain, Score, Turn, Verdict
+from ..judge import Abstain, Score, Turn, TurnJudge, Verdict
 
 
-class ChrfJudge:
+class ChrfJudge(TurnJudge):
     """Sentence-level chrF in [0, 1] (Popović 2015, aclanthology.org/W15-3049), computed by sacrebleu.
 
     Args:
@@ -19,6 +17,8 @@ class ChrfJudge:
         ConfigError: If sacrebleu is not installed.
     """
 
+    name = "chrf"
+    summary = "character n-gram overlap with the hidden reference answer, by sacrebleu"
     needs_reference = True
 
     def __init__(self, word_order: int = 0, beta: int = 2) -> None:
@@ -28,14 +28,8 @@ class ChrfJudge:
             raise ConfigError("the judge `chrf` needs sacrebleu: run `pip install 'duologue[local]'`") from error
         self._metric = CHRF(word_order=word_order, beta=beta)
 
-    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
-        """One verdict per turn; abstains where there is no reference."""
-        return [self._one(turn) for turn in batch]
-
-    def _one(self, turn: Turn) -> Verdict:
+    def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         if not turn.reference:
             return Abstain("the scenario has no reference")
         return Score(self._metric.sentence_score(turn.reply, [turn.reference]).score / 100)
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

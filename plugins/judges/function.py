@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 from ...core.settings import load
-from ..judge import Abstain, Failure, Score, Turn, Verdict
+from ..judge import Abstain, Failure, Score, Turn, TurnJudge, Verdict
 
 
-class FunctionJudge:
+class FunctionJudge(TurnJudge):
     """Calls a function with each `Turn`.
 
     It returns a number, a verdict, or None to abstain. It may be asynchronous. What it raises is a failure.
@@ -25,6 +24,8 @@ class FunctionJudge:
         ConfigError: If it cannot be imported.
     """
 
+    name = "python"
+    summary = "a function of your own, by its dotted path"
     concurrent = True  # each turn is a call of its own
 
     def __init__(self, function: str = "", threaded: bool = False) -> None:
@@ -36,11 +37,8 @@ class FunctionJudge:
         if threaded and inspect.iscoroutinefunction(self._function):
             raise ValueError(f"`{function}` is asynchronous: leave `threaded` at false")
 
-    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
-        """One verdict per turn."""
-        return list(await asyncio.gather(*map(self._one, batch)))
-
-    async def _one(self, turn: Turn) -> Verdict:
+    async def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         try:
             found = await asyncio.to_thread(self._function, turn) if self._threaded else self._function(turn)
             if inspect.isawaitable(found):
@@ -59,6 +57,3 @@ class FunctionJudge:
             except (TypeError, ValueError):
                 return Failure(f"the function returned {type(found).__name__}, not a number, a verdict or None")
         return Score(float(found))
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from ...core.errors import ConfigError, near_miss
-from ..judge import Abstain, Score, Turn, Verdict
+from ..judge import Abstain, BaseJudge, Score, Turn, Verdict
 
 USER = "user"
 """Stands for the language of the user's last message."""
 
 
-class LanguageJudge:
+class LanguageJudge(BaseJudge):
     """The probability that the reply is in a language, in [0, 1], by lingua among the languages that are considered.
 
     A reply without letters abstains, and so does one to a message without letters where the user's language is wanted.
@@ -25,6 +25,9 @@ class LanguageJudge:
     Raises:
         ConfigError: If lingua is not installed.
     """
+
+    name = "language"
+    summary = "the reply in the wanted language, by lingua"
 
     def __init__(
         self,
@@ -60,6 +63,3 @@ class LanguageJudge:
         if not any(character.isalpha() for character in turn.reply):
             return Abstain("the reply has no letters")
         return Score(float(self._detector.compute_language_confidence(turn.reply, language)))
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
 from ...inference.completion import Completion
-from ..judge import Failure, JudgeContext, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, TurnJudge, Verdict
 from .asking import Asker, Use, check_prompt, dialogue, unread
 from .criteria import check_scale, instruction, load_rubric
 from .reading import expected_grade, read_grade
@@ -32,7 +31,7 @@ AT_ONCE = "Answer with nothing but a whole number from {low} (useless) to {high}
 PLACEHOLDERS = ("question", "reply", "reference", "rubric")
 
 
-class LLMJudge:
+class LLMJudge(TurnJudge):
     """A judge model's grade, in [0, 1]: (grade - worst) / (best - worst).
 
     Where the API gives the alternatives' probabilities, the grade is its expectation, see `expected_grade`; otherwise the
@@ -50,6 +49,9 @@ class LLMJudge:
         max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
+    name = "llm"
+    summary = "one grade by a judge model"
+    cost = "requests"
     concurrent = True  # a call a turn
     requests_per_turn = 1
 
@@ -72,19 +74,13 @@ class LLMJudge:
         self._logprobs: Use = logprobs
         self._asker = Asker(context, max_tokens, logprobs=logprobs)
 
-    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
-        """One verdict per turn; all are asked for at once."""
-        return list(await asyncio.gather(*map(self._one, batch)))
-
-    async def _one(self, turn: Turn) -> Verdict:
+    async def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         prompt = self._prompt.format(
             question=dialogue(turn), reply=turn.reply, reference=turn.reference or "", rubric=self._rubric
         )
         read = partial(_read, self.low, self.high, self._logprobs)
         return await self._asker.ask(prompt, read, attempt=turn.attempt)
-
-    async def aclose(self) -> None:
-        """The client is shared and not ours to close."""
 
 
 def _read(low: int, high: int, logprobs: Use, answer: Completion) -> Score | Failure:

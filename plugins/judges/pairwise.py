@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from ...inference.completion import Completion, TokenLogprob
-from ..judge import Failure, JudgeContext, Preference, Turn
+from ..judge import BaseJudge, Failure, JudgeContext, Preference, Turn
 from .asking import Asker, Use, check_prompt, dialogue, unread
 from .criteria import instruction, load_rubric
 from .reading import LEAST_MASS, NARROW, alternatives, spoken
@@ -80,7 +80,7 @@ class Choice(NamedTuple):
     """Whether it is said as ``A > B``, whose first token is not yet the verdict."""
 
 
-class PairwiseLLMJudge:
+class PairwiseLLMJudge(BaseJudge):
     """Compares two replies. `evaluation` shows each pair in both orders; this judge answers for the order that it is given.
 
     Where the API gives the alternatives' probabilities, ``Preference.score`` is P(first) + P(tie) / 2.
@@ -95,6 +95,10 @@ class PairwiseLLMJudge:
         max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
+    name = "pairwise"
+    summary = "which of two replies is better, by a judge model"
+    kind = "compare"
+    cost = "requests"
     requests_per_pair = 1
 
     def __init__(
@@ -135,9 +139,6 @@ class PairwiseLLMJudge:
         if score is None and self._logprobs == "always":
             return Failure(f"the verdict's probability is not known ({answer.text[-80:]!r}): set `logprobs=auto`")
         return Preference(found.winner, answer.text, answer.cost_usd, score, answer.latency_s)
-
-    async def aclose(self) -> None:
-        """The client is shared and not ours to close."""
 
 
 def shown(first: Turn, second: Turn) -> tuple[str, str, str]:

@@ -10,12 +10,25 @@ from typing import Any, Literal
 
 from ...core.errors import ConfigError
 from ..batched_judge import BatchedJudge, compared
-from ..judge import POINTS, Abstain, Failure, Judge, JudgeContext, PairwiseJudge, Preference, Score, Turn, Verdict
+from ..judge import (
+    POINTS,
+    Abstain,
+    Failure,
+    Judge,
+    JudgeContext,
+    PairwiseJudge,
+    Preference,
+    Score,
+    Turn,
+    Verdict,
+    defines_judge,
+)
 from ..manager import plugins
 
 How = Literal["mean", "median", "vote"]
 
 
+@defines_judge(name="panel", summary="several judges as one, by mean, median or vote", cost="requests")
 def make_panel(
     context: JudgeContext,
     judges: Mapping[str, Any] | None = None,

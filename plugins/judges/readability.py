@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...core.errors import ConfigError, near_miss
-from ..judge import Abstain, Score, Turn, Verdict
+from ..judge import Abstain, BaseJudge, Score, Turn, Verdict
 
 BY_LETTERS = ("coleman_liau_index", "automated_readability_index")
 """Formulas that count letters, words and sentences."""
@@ -13,7 +13,7 @@ BY_SYLLABLES = ("flesch_reading_ease", "flesch_kincaid_grade", "gunning_fog", "s
 """Formulas that count syllables, in English by a dictionary that NLTK downloads."""
 
 
-class ReadabilityJudge:
+class ReadabilityJudge(BaseJudge):
     """1 where the formula's value lies in a band, falling to 0 at ``width`` beyond either end; ``components["value"]`` is it.
 
     The formulas are textstat's. Most give a US school grade: 8 is read easily by fourteen-year-olds. A reply of fewer than
@@ -30,6 +30,9 @@ class ReadabilityJudge:
     Raises:
         ConfigError: If textstat, or the dictionary that a formula needs, is not installed: nothing is downloaded.
     """
+
+    name = "readability"
+    summary = "a readability formula inside a band, by textstat"
 
     def __init__(
         self,
@@ -72,6 +75,3 @@ class ReadabilityJudge:
         value = float(getattr(self._textstat, self._formula)(reply))
         beyond = max(self._low - value, value - self._high, 0.0)
         return Score(max(0.0, 1 - beyond / self._width), {"value": value})
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...inference.encoders import make_encoder
-from ..judge import Abstain, Score, Turn, Verdict
+from ..judge import Abstain, BaseJudge, Score, Turn, Verdict
 
 
-class ReferenceJudge:
+class ReferenceJudge(BaseJudge):
     """The cosine of the reply's and the reference's embeddings, in [-1, 1]; abstains where there is no reference.
 
     Args:
         encoder: Name of a local encoder.
     """
 
+    name = "reference"
+    summary = "semantic similarity to the hidden reference answer, by MiniLM"
+    cost = "model"
     needs_reference = True
 
     def __init__(self, encoder: str = "minilm") -> None:
@@ -28,6 +31,3 @@ class ReferenceJudge:
             Score(float(next(vectors) @ next(vectors))) if turn.reference else Abstain("the scenario has no reference")
             for turn in batch
         ]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

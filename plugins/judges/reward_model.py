@@ -12,12 +12,13 @@ import msgspec
 
 from ...core.errors import CallFailed, ConfigError
 from ...inference.endpoint import Endpoint
-from ..judge import Failure, JudgeContext, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, Verdict, defines_judge
 from .asking import dialogue
 
 Via = Literal["transformers", "score", "rerank", "classify"]
 
 
+@defines_judge(name="reward_model", summary="a model trained to give rewards, here or behind a server", cost="model")
 def make_reward_model(
     context: JudgeContext,
     model: str = "",

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import yaml
 
 from ...inference.completion import Completion
-from ..judge import Failure, JudgeContext, Score, Turn, Verdict
+from ..judge import Failure, JudgeContext, Score, Turn, TurnJudge, Verdict
 from .asking import Asker, Use, dialogue, unread
 from .criteria import Rubric, load_rubric
 from .reading import NARROW, spoken
@@ -37,7 +36,7 @@ _LONGEST_LOOSE, _MOST_LOOSE = 4_000, 8
 """Characters and number of objects that are tried although they are no JSON."""
 
 
-class RubricJudge:
+class RubricJudge(TurnJudge):
     """The weighted mean of the criteria's grades, in [0, 1]; ``components`` holds each grade.
 
     The endpoint is held to a JSON schema where it can be. An answer that lacks a criterion, or grades one off the scale,
@@ -50,6 +49,9 @@ class RubricJudge:
         max_tokens: Tokens that the judge may use; None for the endpoint's own.
     """
 
+    name = "rubric"
+    summary = "several criteria in one call, by a judge model"
+    cost = "requests"
     concurrent = True  # a call a turn
     requests_per_turn = 1
 
@@ -60,11 +62,8 @@ class RubricJudge:
         self._asker = Asker(context, max_tokens, structured=structured)
         self._schema = _schema(self.rubric)
 
-    async def score(self, batch: Sequence[Turn]) -> list[Verdict]:
-        """One verdict per turn; all are asked for at once."""
-        return list(await asyncio.gather(*map(self._one, batch)))
-
-    async def _one(self, turn: Turn) -> Verdict:
+    async def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         low, high = self.rubric.scale
         example = json.dumps({"reason": "…", **dict.fromkeys(self.rubric.criteria, "N")}, ensure_ascii=False)
         prompt = PROMPT.format(
@@ -83,9 +82,6 @@ class RubricJudge:
             low, high = self.rubric.scale
             return unread(answer, f"grade from {low} to {high} for each of {', '.join(self.rubric.criteria)}")
         return Score(weighted_mean(grades, self.rubric), grades, answer.text, answer.cost_usd, answer.latency_s)
-
-    async def aclose(self) -> None:
-        """The client is shared and not ours to close."""
 
 
 def weighted_mean(grades: Mapping[str, float], rubric: Rubric) -> float:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..judge import Score, Turn
+from ..judge import Score, Turn, TurnJudge, Verdict
 
 _END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]*`]*\s*$")
+
+BANNED = (r"(?i)\bas an ai\b", r"(?i)\bi('m| am) sorry, but i can('t|not)\b")
+"""Patterns that a reply must not match unless others are named."""
 
 
 def repetition(text: str, n: int = 3) -> float:
@@ -17,7 +20,7 @@ def repetition(text: str, n: int = 3) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-class RulesJudge:
+class RulesJudge(TurnJudge):
     """The mean of four components, each in [0, 1].
 
     ``repetition`` is 1 minus the share of repeated word trigrams, ``finished`` whether the reply ends a sentence by
@@ -29,18 +32,18 @@ class RulesJudge:
         format: A regular expression that the whole reply must match; None for any.
     """
 
-    def __init__(self, banned: Sequence[str] = (), format: str | None = None) -> None:
+    name = "rules"
+    summary = "no repetition, a finished sentence, no banned pattern, the right format"
+
+    def __init__(self, banned: Sequence[str] = BANNED, format: str | None = None) -> None:
         try:
             self._banned = [re.compile(pattern) for pattern in banned]
             self._format = re.compile(format, re.DOTALL) if format else None
         except re.error as error:
             raise ValueError(f"{error.pattern!r} is no regular expression: {error}") from error
 
-    async def score(self, batch: Sequence[Turn]) -> list[Score]:
-        """One score per turn, in [0, 1]."""
-        return [self._one(turn) for turn in batch]
-
-    def _one(self, turn: Turn) -> Score:
+    def judge(self, turn: Turn) -> Verdict:
+        """Judges one turn."""
         reply = turn.reply.strip()
         if not reply:
             return Score(0.0, rationale="empty reply")
@@ -51,6 +54,3 @@ class RulesJudge:
             "format": float(self._format is None or bool(self._format.fullmatch(reply))),
         }
         return Score(sum(components.values()) / len(components), components)
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from ...core.errors import ConfigError
-from ..judge import Score, Turn
+from ..judge import BaseJudge, Score, Turn
 
 
-class ToxicityJudge:
+class ToxicityJudge(BaseJudge):
     """1 minus the probability that the reply is profane or abusive, in [0, 1].
 
     By alt-profanity-check, whose wheel holds the model: linear, over words, trained on 200,000 labelled English texts
@@ -18,6 +18,9 @@ class ToxicityJudge:
     Raises:
         ConfigError: If it is not installed.
     """
+
+    name = "toxicity"
+    summary = "not profane or abusive, by alt-profanity-check"
 
     def __init__(self) -> None:
         try:
@@ -34,6 +37,3 @@ class ToxicityJudge:
             return []
         found = await asyncio.to_thread(self._probabilities, [turn.reply for turn in batch])
         return [Score(1 - float(probability)) for probability in found]
-
-    async def aclose(self) -> None:
-        """Nothing to free."""

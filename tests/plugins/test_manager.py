@@ -1,14 +1,18 @@
 import asyncio
 import os
+import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
 from duologue.core.errors import ConfigError, PluginError
 from duologue.envs.task import embedded_endpoint
-from duologue.plugins import Abstain, JudgeContext, Plugins, Turn, hookimpl, plugins
+from duologue.plugins import Abstain, JudgeContext, JudgeRegistrar, Plugins, Score, Turn, TurnJudge, hookimpl, plugins
 from duologue.plugins.judges.length import LengthJudge
+from duologue.plugins.publish import defaults
 
 BY_NAME_ALONE = {
     "rules",
@@ -148,19 +152,62 @@ def test_the_others_say_what_they_need(context, name, said):
         Plugins(discover=False).build(name, "judges.x", context)
 
 
-def test_the_settings_of_built_in_judges_have_the_defaults_and_names_of_their_constructors(context):
-    import inspect
-    from dataclasses import MISSING, fields
+def test_a_class_is_a_judges_whole_definition(context):
+    registry = Plugins(discover=False)
+    registry.register(ByClass, "stranger")
+    spec = registry.judges["brief"]
+    assert (spec.summary, spec.kind, spec.cost, spec.plugin) == ("few words", "score", "model", "stranger")
+    assert defaults(spec) == {"most": 5, "words": ["a", "b"], "how": "mean", "extra": {}, "floor": None}
+    judge = registry.build({"name": "brief", "most": 2}, "judges.b", context)
+    one, other = asyncio.run(judge.score([Turn((), "Yes."), Turn((), "No, not at all.")]))
+    assert (one.value, other.value) == (1.0, 0.0)
+    with pytest.raises(ConfigError, match="did you mean `most`"):
+        registry.build({"name": "brief", "mst": 2}, "judges.b", context)
 
-    from duologue.core.settings import load
 
-    for spec in Plugins(discover=False).judges.values():
-        parameters = inspect.signature(load(spec.target, "")).parameters
-        offered = {f.name: f.default for f in fields(spec.config)} if spec.config else {}
-        assert set(offered) == set(parameters) - {"context"}, spec.name
-        for name, default in offered.items():
-            if default is not MISSING:
-                assert parameters[name].default == default, (spec.name, name)
+class Brief(TurnJudge):
+    """1 for a reply of few words."""
+
+    name, summary, cost = "brief", "few words", "model"
+
+    def __init__(
+        self,
+        most: int = 5,
+        words: Sequence[str] = ("a", "b"),
+        how: Literal["mean", "sum"] = "mean",
+        extra: Mapping[str, float] | None = None,
+        floor: float | None = None,
+    ) -> None:
+        self._most = most
+
+    async def judge(self, turn):
+        return Score(float(len(turn.reply.split()) <= self._most))
+
+
+class ByClass:
+    @staticmethod
+    @hookimpl
+    def duologue_register_judges(register):
+        register.judge(Brief)
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        (type("Nameless", (TurnJudge,), {}), "has no name: give the class an attribute `name`"),
+        (
+            type("Bare", (TurnJudge,), {"name": "bare", "__init__": lambda self, size: None}),
+            "setting `size` needs a default",
+        ),
+        (type("Odd", (TurnJudge,), {"name": "odd", "cost": "much"}), "`much` is none of free, model, requests"),
+        (type("Kept", (TurnJudge,), {"name": "kept", "__init__": lambda self, weight=1.0: None}), "called `weight`"),
+    ],
+)
+def test_a_class_that_defines_no_judge_is_refused(definition, said):
+    table = {}
+    with pytest.raises(PluginError, match=re.escape(said)):
+        JudgeRegistrar(table, "stranger").judge(definition)
+    assert not table
 
 
 def test_the_process_shares_one_registry():

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.plugins import Turn
-from duologue.plugins.judges.rules import RulesJudge, repetition
-from duologue.plugins.judges.settings import Rules
+from duologue.plugins.judges.rules import BANNED, RulesJudge, repetition
 
 
 def score(reply: str, finish_reason: str = "stop", **settings):
@@ -82,11 +81,11 @@ def test_an_empty_reply_scores_zero(reply):
     "reply", ["As an AI, I think so.", "I'm sorry, but I can't do that.", "Well, I am sorry, but I cannot."]
 )
 def test_the_settings_own_patterns_ban_refusals(reply):
-    assert score(reply, banned=Rules().banned).components["banned"] == 0.0
+    assert score(reply, banned=BANNED).components["banned"] == 0.0
 
 
 def test_the_settings_own_patterns_let_other_replies_pass():
-    assert score("I am sorry to hear that. Asia is large.", banned=Rules().banned).components["banned"] == 1.0
+    assert score("I am sorry to hear that. Asia is large.", banned=BANNED).components["banned"] == 1.0
 
 
 @pytest.mark.parametrize(("reply", "value"), [("42", 1.0), ("4\n2", 1.0), ("42 apples", 0.0), ("It is 42", 0.0)])
