@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _nobody_reads() -> bool:
-    """Whether it is standard output that broke, as `duologue --help | head -1` breaks it; silences it then."""
+    """Detects a broken standard output (`duologue --help | head -1`) and silences it."""
     place = sys.stdout.fileno()
     poll = select.poll()
     poll.register(place, select.POLLERR)
@@ -108,7 +108,7 @@ def _command(name: str, arguments: Sequence[str]) -> None:
 
 
 def _guarded(action: Callable[[], object], arguments: Sequence[str]) -> None:
-    """Turns a user's mistake into one line and exit status 2; a fault of ours keeps its traceback."""
+    """Turns a user's mistake into one line and exit status 2; a bug keeps its traceback."""
     from .core.errors import ConfigError, DuologueError, Interrupted, RunStopped
 
     try:

@@ -80,7 +80,7 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
 
 
 def _as_trained(values: Mapping[str, Any], overrides: Sequence[str]) -> Mapping[str, Any]:
-    """What the user did not choose is taken from the run that made the bundle.
+    """Completes the configuration with that of the run that made the bundle.
 
     Args:
         values: The composed configuration.
@@ -149,7 +149,7 @@ def play(name: str, config: Mapping[str, Any], folder: Path, as_json: bool) -> A
 
 
 def _check_parts(name: str, config: Mapping[str, Any]) -> None:
-    """Refuses a part that nobody would read: Hydra takes any from a file.
+    """Refuses an unknown part of the configuration; Hydra accepts any part from a file.
 
     Raises:
         ConfigError: If there is one.

@@ -1,4 +1,4 @@
-"""The jobs of a Hydra multirun as processes of this machine: started, watched, told of signals, and named if they are lost."""
+"""Runs the jobs of a Hydra multirun as processes: starts them, forwards signals, reports lost ones."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Processes(Launcher):
 
 
 class _Job(NamedTuple):
-    """One job: what is known of it, its folder, and the words of its command line."""
+    """One job: its plan, its folder and its command line."""
 
     planned: PlannedJob
     folder: Path
@@ -219,7 +219,7 @@ class _Running:
 
 
 def _relay(source: IO[bytes], target: IO[str], mark: str) -> None:
-    """Hands on what a job prints, whole lines only, so that jobs do not write into each other's lines."""
+    """Forwards a job's output line by line, so that lines of different jobs do not mix."""
     for line in source:
         target.write(mark + line.decode("utf-8", "replace").rstrip("\n") + "\n")
         target.flush()

@@ -1,4 +1,4 @@
-"""What surrounds the jobs of a Hydra multirun: the folder that they share, what is kept of each, and what is said at the end."""
+"""The frame of a Hydra multirun: the shared folder, a record per job, and the closing message."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _parted(word: str) -> list[str]:
 
 
 def _flags_and_values(words: Sequence[str]) -> Words:
-    """Hydra's flags, each with its own argument whatever that looks like, and all else."""
+    """Separates Hydra's flags, with their arguments, from all other words."""
     from hydra._internal.utils import get_args_parser
 
     takes = {
@@ -163,7 +163,7 @@ def recorded(folder: Path, number: int, overrides: Sequence[str]) -> Iterator[No
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a job failed, on one line; a fault of ours also prints its traceback."""
+    """Describes why a job failed, on one line; a bug also prints its traceback."""
     from .wording import is_worded, worded
 
     if isinstance(error, DuologueError | KeyboardInterrupt):
@@ -212,7 +212,7 @@ def concluded() -> Iterator[None]:
 
 
 def _raised_by(error: BaseException, package: str) -> bool:
-    """Whether an error comes out of a package's own code."""
+    """Whether an error was raised in a package's own code."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -232,7 +232,7 @@ def _conclude() -> None:
 
 
 def _interrupted(reason: Interrupted) -> Interrupted:
-    """What is said of a sweep that a signal ended: which jobs are done, which go on, and which were not begun."""
+    """Describes an interrupted sweep: which jobs are done, still running, or not begun."""
     folder = SweepFolder.path
     if folder is None:
         return reason

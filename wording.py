@@ -1,4 +1,4 @@
-"""What Hydra, OmegaConf and YAML say of a mistake, on one line: the setting's full name, the near miss, the file."""
+"""Words the errors of Hydra, OmegaConf and YAML on one line: full name of the setting, near miss, file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOISE = ("Set the environment variable", "full_key:", "object_type=", "referenc
 
 
 def missing_package(error: BaseException) -> str | None:
-    """What to install where a package is missing that one of Duologue's extras installs; None for any other error."""
+    """Names the extra that installs a missing package; None for any other error."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
     from importlib import metadata
@@ -37,7 +37,7 @@ _MODULES = {"alt-profanity-check": "profanity_check", "lingua-language-detector"
 
 
 def is_worded(error: Exception) -> bool:
-    """Whether `worded` knows what to say: of a configuration that cannot be read, and of a package that is missing."""
+    """Whether `worded` can word this error: an unreadable configuration, or a missing package."""
     if missing_package(error) is not None:
         return True
     from hydra.errors import HydraException
@@ -180,7 +180,7 @@ def not_utf8(arguments: Sequence[str]) -> Path | None:
 
 
 def _holds(path: Path, names: Sequence[str]) -> bool:
-    """Whether the file sets what is called so; the part that a file of a group stands for may be left out in it."""
+    """Whether the file sets this name; a group's file may leave out the group's own part."""
     import yaml
 
     try:

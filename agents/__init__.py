@@ -1,4 +1,4 @@
-"""What learns and what acts: rollout collection, PPO, bandits, agents of libraries and policy bundles. Needs the `train` extra."""
+"""Agents: rollout collection, PPO, bandits, agents of libraries, policies and bundles. Needs the `train` extra."""
 
 from .bandits import Bandit, BanditSettings
 from .buffer import Trajectory

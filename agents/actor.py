@@ -1,4 +1,4 @@
-"""Chooses actions for the dialogues that are ready; what it decides for one does not depend on the others.
+"""Chooses actions in batches; an action does not depend on the other observations of its batch.
 
 The last bits of a matrix product depend on its shape, and with them, once in a long while, an action. All forward
 passes therefore have one shape, whatever the number of dialogues: `ROWS` rows, of which as many count as are needed.

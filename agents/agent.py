@@ -35,7 +35,7 @@ AGENTS = ("ppo", *BANDITS, *LIBRARY)
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """The part ``agent`` of the configuration, less what goes to PPO as it is.
+    """Our own settings in the configuration's part ``agent``; all others go to PPO.
 
     Attributes:
         total_timesteps: Assistant turns to learn from.

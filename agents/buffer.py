@@ -15,7 +15,7 @@ from ..envs.episode import Episode, Observation, Transition
 
 @dataclass
 class Trajectory:
-    """One episode as it was played.
+    """A finished episode: observations, actions and transitions.
 
     Attributes:
         episode: Number, scenario and draw.
@@ -54,7 +54,7 @@ class Trajectory:
 
 
 class EpisodeBuffer(DictRolloutBuffer):
-    """Whole episodes end to end in one column of variable length."""
+    """Rollout buffer of whole episodes, concatenated in one column of variable length."""
 
     def load(
         self, played: Sequence[Trajectory], rewards: np.ndarray, values: np.ndarray, log_probs: np.ndarray

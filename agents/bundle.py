@@ -68,7 +68,7 @@ class _Record(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A policy with what it needs to act.
+    """A trained policy with its interface, encoder and settings.
 
     Attributes:
         policy: What acts.

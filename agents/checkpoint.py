@@ -1,4 +1,4 @@
-"""What training needs to go on after it was killed: one file per run, written whole or not at all, read without pickle.
+"""Checkpoints of a training: one file per run, written atomically, read without pickle.
 
 A checkpoint holds the state between two rollouts. What was played since then is played again, and the cassette has the
 answers.
@@ -108,7 +108,7 @@ def _on_cpu(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: NumPy's scalars and arrays, and tensors that are kept apart."""
+    """Converts NumPy's scalars and arrays for JSON; tensors become null, because they are stored apart."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, th.Tensor):

@@ -26,7 +26,7 @@ from .vec_env import DialogueVecEnv
 
 
 class _Offer(NamedTuple):
-    """Where an agent is, which policy it takes, and which network its bundle names; None for no bundle."""
+    """A library's agent: its class, its policy, and the network of its bundle (None: no bundle)."""
 
     target: str
     policy: type[BasePolicy] | str
@@ -107,7 +107,7 @@ class LibraryAgent:
 
 
 class _Ticks(BaseCallback):
-    """Hands on what the library tells."""
+    """Forwards the library's callbacks."""
 
     def __init__(self, tell: Tell, on_step: Callable[[], None], n_envs: int) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def _whole(values: dict[str, Any], name: str) -> int:
 
 
 class Learner(Protocol):
-    """An agent that learns by itself and tells how it goes."""
+    """An agent that runs its own training loop and reports its progress."""
 
     @property
     def turns(self) -> int:
@@ -141,7 +141,7 @@ class Learner(Protocol):
 
     @property
     def failures(self) -> Counter[str]:
-        """What failed, by cause."""
+        """Failed attempts by cause."""
         ...
 
     def learn(self, tell: Tell, on_step: Callable[[], None]) -> None:

@@ -189,7 +189,7 @@ _TEMPERATURE = 0.1
 
 
 class LinearPolicy(ActorCriticPolicy):
-    """Ridge regressions of the return on what is seen; as a policy the softmax of what they expect.
+    """Ridge regressions of the return on the observation; as a policy, a softmax over the expected returns.
 
     Of a one-phase interface every action has a regression of its own on the message's embedding and the scalars. Of a
     two-phase interface all candidates share one, on the differences of their features from the mean candidate's.
@@ -233,7 +233,7 @@ class LinearPolicy(ActorCriticPolicy):
         self.register_buffer("weights", th.zeros(arms, width, dtype=th.float64))
 
     def features(self, observation: PyTorchObs) -> th.Tensor:
-        """What each action is judged by: (B, n, d)."""
+        """Features of each action: (B, n, d)."""
         assert isinstance(observation, dict)
         if self._shared:
             candidates = observation["candidates"].double()  # (B, n, d)

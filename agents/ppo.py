@@ -206,7 +206,7 @@ class DialoguePPO(PPO):
         return agent
 
     def _counts(self) -> dict[str, Any]:
-        """How far it is, between rollouts; callbacks may draw random numbers within one, and will draw them again."""
+        """The progress between rollouts, with random states: callbacks may draw within a rollout, and draw again after a resume."""
         return {
             "random": random_states(),
             "num_timesteps": self.num_timesteps,
@@ -223,7 +223,7 @@ class DialoguePPO(PPO):
         return self.env.task.reward if isinstance(self.env, DialogueVecEnv) else None
 
     def learn(self, *args: Any, **kwargs: Any) -> Any:
-        """As `PPO.learn`; meanwhile Python's garbage collector runs less often, see `calm_collection`.
+        """See `PPO.learn`; Python's garbage collector runs less often meanwhile (`calm_collection`).
 
         It ends with the collector closed: other processes that played for it give their cores back.
         """
@@ -235,7 +235,7 @@ class DialoguePPO(PPO):
                 self._collector.close()
 
     def train(self) -> None:
-        """As `PPO.train`, with the divergence from the reference policy in the loss if there is one."""
+        """See `PPO.train`; adds the KL divergence from the reference policy, if any, to the loss."""
         if self.reference is None:
             super().train()
             return
@@ -316,14 +316,14 @@ class DialoguePPO(PPO):
         return self._collector
 
     def new_collector(self, slots: int | None = None) -> Collector:
-        """Plays this agent's episodes in this process, so many at once; as many as it has environments by default."""
+        """Makes a collector in this process for a number of concurrent episodes, by default ``n_envs``."""
         assert isinstance(self.env, DialogueVecEnv)
         noise = len(self.action_space.nvec) if isinstance(self.action_space, spaces.MultiDiscrete) else 1
         bound = self.max_failure_fraction
         return Collector(self.env.task, slots or self.env.num_envs, self.seed or 0, noise, max_failure_fraction=bound)
 
     def _fill(self, buffer: EpisodeBuffer, played: Sequence[Trajectory], current: int) -> None:
-        """Values and log-probabilities in one batch, in the order of episodes, whatever order they were played in."""
+        """Computes values and log-probabilities in one batch, in the order of episode numbers."""
         observations = obs_as_tensor(stacked([o for p in played for o in p.observations]), self.device)
         actions = np.array([action for p in played for action in p.actions])
         with th.no_grad():
@@ -347,7 +347,7 @@ class DialoguePPO(PPO):
         self.logger.record("rollout/stale_share", float(stale.mean()))
 
     def _record(self, played: Sequence[Trajectory], failures: Counter[str], collector: EpisodeCollector) -> None:
-        """Logs what the class documents."""
+        """Logs the metrics that the class documents."""
         timing = collector.timing
         self.logger.record("rollout/utilisation", timing.busy_s / (timing.wall_s * self.n_envs))
         self.logger.record("rollout/wait_s", timing.wait_s)

@@ -82,7 +82,7 @@ class Validator(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Frees what it holds; called once, on the client's loop."""
+        """Closes the validator; called once, on the client's loop."""
         ...
 
 
@@ -117,7 +117,7 @@ class Validation(BaseCallback):
         return max(decided, key=lambda row: row["win_rate"], default=None)
 
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says of the validations: their rows, and the turns after which the kept policy stood."""
+        """The validations' part of ``summary.json``: their rows, and the timesteps of the kept policy."""
         kept = self.best if self._validator.keep == "best" else None
         last = self.results[-1] if self.results else None
         return {"results": self.results, "kept": (kept or last or {}).get("timesteps")}
@@ -188,7 +188,7 @@ class Reporter(BaseCallback):
         self._logged: Mapping[str, float] = notes.get("logged", {})
 
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says of the rollouts: the first and the last reward, and the alarms."""
+        """The rollouts' part of ``summary.json``: first and last reward, and alarms."""
         rewards = [stats.mean_reward for stats in self.history]
         return {
             "reward_first": rewards[0] if rewards else None,
@@ -210,7 +210,7 @@ class Reporter(BaseCallback):
         self._write_checkpoint()
 
     def _tell(self) -> None:
-        """Says what the latest validation found."""
+        """Prints the latest validation."""
         results = [] if self._validation is None else self._validation.results
         for row in results[self._told :]:
             wins = "too much failed for a win rate"

@@ -59,7 +59,7 @@ OnStep = Callable[[Trajectory, Transition], bool]
 
 
 def expected_turns(task: Task) -> float:
-    """Turns of an episode before any was played: what the scenarios can last, on average."""
+    """The expected turns of an episode before any was played: the mean over the scenarios' possible lengths."""
     return sum(task.turns(scenario) for scenario in task.scenarios) / len(task.scenarios)
 
 
@@ -106,7 +106,7 @@ def episodes_to_play(task: Task, aim: int, expected: float, left: int) -> int:
 
 @dataclass
 class Timing:
-    """Where the time of one rollout went.
+    """Times of one rollout.
 
     Attributes:
         wall_s: From its beginning to its end.
@@ -122,7 +122,7 @@ class Timing:
 
 
 class EpisodeCollector(Protocol):
-    """What an agent asks of whoever plays its episodes: `Collector` in this process, or several elsewhere.
+    """Interface of collectors: `Collector` in this process, or workers elsewhere.
 
     Attributes:
         task: What is played.
@@ -145,7 +145,7 @@ class EpisodeCollector(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what it holds between rollouts; the next rollout takes it again."""
+        """Frees resources between rollouts; the next rollout allocates them again."""
         ...
 
 
@@ -261,7 +261,7 @@ class Collector:
         return rollout.outcome()
 
     def close(self) -> None:
-        """Gives up what was started ahead; the next rollout starts it again."""
+        """Drops episodes that were begun ahead; the next rollout begins them again."""
         if not self.task.client.thread.loop.is_closed():
             self.task.client.run(self._scheduler.cancel())
         while not self._sink.empty():

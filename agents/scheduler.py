@@ -41,7 +41,7 @@ class SlotOccupancy:
         return self._seconds
 
     def change(self, by: int) -> None:
-        """So many slots more, or less, are occupied from now on."""
+        """Changes the number of occupied slots."""
         now = time.perf_counter()
         self._seconds += self.count * (now - self._since)
         self._since = now
@@ -77,7 +77,7 @@ class ActFunction(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """What is heard of an episode: a transition, a failure or a cut, and whether anything more will come.
+    """An event of an episode: a transition, a failure or a cut, and whether the episode is over.
 
     A cut is a turn that took too long: the episode ends before it.
     """
@@ -149,7 +149,7 @@ class EpisodeScheduler:
         return self._end - first
 
     async def pause(self) -> float:
-        """Ends a rollout: nobody acts until the next one begins, requests in flight go on.
+        """Ends a rollout: no action is taken until the next one begins; requests in flight go on.
 
         Returns:
             Σ seconds in which slots waited for endpoints.
@@ -158,13 +158,13 @@ class EpisodeScheduler:
         return self._occupied.seconds()
 
     async def drain(self) -> None:
-        """Breaks a rollout off, waiting for the turns under way; no other is begun."""
+        """Stops a rollout: waits for the running turns and begins no new ones."""
         self._stop()
         await self._occupied.nobody()
         await self.cancel()
 
     async def cancel(self) -> None:
-        """Breaks a rollout off, cancelling the turns under way, and waits until they have ended."""
+        """Cancels a rollout with its running turns, and waits until they have ended."""
         self._stop()
         self._cancelling = True
         for task in self._tasks:
@@ -203,7 +203,7 @@ class EpisodeScheduler:
         return None
 
     async def _play(self, dialogue: Dialogue, played: Trajectory, attempt: int) -> None:
-        """Plays one episode and tells of it."""
+        """Plays one episode and reports its events."""
         try:
             observation, _ = await self._wait_for(dialogue.reset(played.episode))
             over = False

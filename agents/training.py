@@ -103,7 +103,7 @@ def learn(agent: Agent, steps: int, run: Run, task: Task, validator: Validator |
 
 
 def _collect_with_ray(agent: DialoguePPO, config: Mapping[str, Any]) -> None:
-    """Has the rollouts played by a Ray cluster's processes, if the configuration says so."""
+    """Moves the rollouts to a Ray cluster, if so configured."""
     if (config.get("rollouts") or {}).get("name") == "ray":
         from .distributed.ray_collector import RayCollector
         from .distributed.ray_pool import RaySettings
@@ -113,7 +113,7 @@ def _collect_with_ray(agent: DialoguePPO, config: Mapping[str, Any]) -> None:
 
 
 def _learnt(agent: DialoguePPO) -> dict[str, Any]:
-    """What ``summary.json`` says of the training so far."""
+    """The training's part of ``summary.json``."""
     cut, turns, episodes = agent.cut
     bias = {"cut": {"share": round(cut / episodes, 6), "mean_turns": round(turns / cut, 3)}} if cut else {}
     return {
@@ -160,7 +160,7 @@ NO_BUNDLE = "a recurrent policy remembers earlier turns, and a deployed one know
 
 
 def deployable(agent: Agent) -> bool:
-    """Whether the agent's policy can be a bundle."""
+    """Whether the agent's policy can be saved as a bundle."""
     return type(agent.policy) in NETWORKS.values()
 
 

@@ -117,7 +117,7 @@ class DialogueVecEnv(VecEnv):
         return observation, rewards, dones, infos
 
     def close(self) -> None:
-        """Nothing of its own to free: the client belongs to the task."""
+        """Does nothing: the client belongs to the task."""
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """The attribute, the same for every copy."""
@@ -128,7 +128,7 @@ class DialogueVecEnv(VecEnv):
         setattr(self, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls the method once per copy; ``action_masks`` tells each copy's own."""
+        """Calls a method once per copy; ``action_masks`` returns each copy's mask."""
         if method_name == "action_masks":
             masks = self.action_masks()
             return [masks[i] for i in self._get_indices(indices)]

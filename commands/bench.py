@@ -1,4 +1,4 @@
-"""`duologue bench TASK`: what can be learnt on a task, and what it costs, over several seeds.
+"""`duologue bench TASK`: returns and costs of chance, constants, a bandit and the agent, over several seeds.
 
 duologue bench bargain
 duologue bench assistant bench.seeds=3 agent.total_timesteps=4096

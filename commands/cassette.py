@@ -18,7 +18,7 @@ from ..inference.cassette.cassette import DEFAULT_PLACE
 
 
 def stats(path: str = DEFAULT_PLACE, json: bool = False) -> None:
-    """How many answers there are, of whom, and how long they are."""
+    """Prints the number and length of answers by endpoint."""
     found = archive.stats(Path(path))
     console = Console()
     if json:

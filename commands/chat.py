@@ -1,4 +1,4 @@
-"""`duologue chat`: talk to a policy in the terminal, and see what it does and why.
+"""`duologue chat`: talk to a policy in the terminal and see its actions with their probabilities.
 
 duologue chat policy=runs/train/latest compare=true
 """

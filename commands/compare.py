@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def pairings(self) -> list[tuple[list[str], str]]:
-        """Who meets which baseline; no two meet twice.
+        """Pairs contestants with baselines; no pair occurs twice.
 
         Raises:
             ConfigError: If a baseline is no contestant.
@@ -168,7 +168,7 @@ def _absolute(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _models(settings: Settings, task: Task) -> dict[str, str]:
-    """Which model each contestant is; of answers in files nobody knows."""
+    """The model of each contestant; None for answers in files."""
     known = {name: values for name, values in settings.contestants.items() if isinstance(values, Mapping)}
     return {
         name: "" if {"answers", "adapter", "local"} & set(values) else str(values.get("model", task.assistant.model))
@@ -225,7 +225,7 @@ def _play(
 
 
 def _show(run: Run, client: InferenceClient) -> None:
-    """Who won, by how much, how sure, what it cost, where the report is."""
+    """Prints the result, its cost and the report's place."""
     console, rows = Console(), run.summary["results"]
     show_boards(rows, console)
     write_scalars(run.folder, rows, 0)

@@ -1,4 +1,4 @@
-"""`duologue doctor`: what is installed here, whether the endpoint answers, and what its API can do.
+"""`duologue doctor`: checks the installation, the endpoint and the capabilities of its API.
 
 duologue doctor
 duologue doctor inference=openai inference.assistant.model=name --json
@@ -125,7 +125,7 @@ def _is_installed(name: str) -> bool:
 
 
 def gpu() -> Finding:
-    """Whether torch has one; training works without."""
+    """Checks for a GPU; training works without one."""
     if importlib.util.find_spec("torch") is None:
         return Finding("gpu", "missing", "torch is not installed", "pip install 'duologue[train]' to train policies")
     import torch
@@ -144,7 +144,7 @@ def _has_nvidia() -> bool:
 
 
 def installed_plugins() -> Finding:
-    """The plugins besides the built-in one, and those that were left out."""
+    """Lists installed plugins, and those that were left out."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         registry = Plugins()
@@ -164,7 +164,7 @@ def disk(folder: Path) -> Finding:
 
 
 def cassette_state(cassette: Cassette) -> Finding:
-    """Whether the answers that were paid for can be read."""
+    """Checks that the cassette can be read."""
     if cassette.mode == "off":
         return Finding("cassette", "ok", "off: every answer is paid for anew")
     if cassette.place is cassette.path and not cassette.path.exists():
@@ -179,7 +179,7 @@ def cassette_state(cassette: Cassette) -> Finding:
 
 
 def endpoint_state(role: str, endpoint: Endpoint, *, ask: bool) -> Iterator[Finding]:
-    """The key, whether the endpoint answers, and what it can do."""
+    """Checks the key, the endpoint and its capabilities."""
     at = f"{endpoint.base_url}, model `{endpoint.model}`"
     try:
         key = endpoint.api_key()

@@ -83,7 +83,7 @@ def train_and_evaluate(config: Mapping[str, Any], folder: Path) -> dict[str, Any
 
 
 def checked_evaluation(config: Mapping[str, Any], client: InferenceClient) -> Checked:
-    """Builds what an evaluation needs besides the bundle, and refuses what `rollouts=ray` cannot share.
+    """Builds the parts of an evaluation besides the bundle; refuses settings that `rollouts=ray` cannot share.
 
     Args:
         config: The resolved configuration.
@@ -117,7 +117,7 @@ def _over_ray(config: Mapping[str, Any]) -> bool:
 
 
 def report(run: Run, client: InferenceClient) -> None:
-    """Ends the command with one screen: who won, by how much, how sure, what it cost, where it is."""
+    """Prints the results, the cost and the report's place."""
     console = Console()
     rows = run.summary["results"]
     if rows:

@@ -57,7 +57,7 @@ usage: duologue export FORMAT RUN to=FOLDER
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What `duologue import` takes as name=value."""
+    """Options of `duologue import`."""
 
     to: str
     questions: str | None = None
@@ -73,14 +73,14 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What `duologue export` takes as name=value."""
+    """Options of `duologue export`."""
 
     to: str
 
 
 @dataclass(frozen=True)
 class PairExportOptions(PairOptions):
-    """What `duologue export pairs` takes as name=value; ``to`` is needed."""
+    """Options of `duologue export pairs`; ``to`` is required."""
 
     to: str = ""
 
@@ -133,7 +133,7 @@ def run_import(arguments: Sequence[str]) -> None:
 
 
 def _import_data(kind: str, files: Sequence[Path], values: dict[str, Any]) -> None:
-    """Writes the scenarios that are made of data, and says what became of the rest."""
+    """Writes scenarios made from data, and prints what was left out."""
     target = Path(str(values.pop("to", "")))
     if target.suffix not in (".jsonl", ".parquet"):
         raise ConfigError(

@@ -43,7 +43,7 @@ _UNUSED = {
 
 
 class Setting(NamedTuple):
-    """One setting with its default and what it means."""
+    """One setting with its default and meaning."""
 
     name: str
     value: str

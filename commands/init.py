@@ -1,4 +1,4 @@
-"""`duologue init FOLDER`: a project of one's own that runs at once: configuration, scenarios, a judge and a README."""
+"""`duologue init FOLDER`: writes a project that runs at once: configuration, scenarios, a judge and a README."""
 
 from __future__ import annotations
 

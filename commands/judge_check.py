@@ -101,7 +101,7 @@ def _measure(
 
 
 def _plain(figure: Figure) -> dict[str, float | None]:
-    """As ``summary.json`` has it: what does not exist is null."""
+    """Converts figures for ``summary.json``; a figure that does not exist is null."""
     values = figure._asdict()
     return {name: None if math.isnan(value) else round(value, 6) for name, value in values.items()}
 
@@ -175,7 +175,7 @@ def _spent(asked: Sequence[JudgedRecord]) -> dict[str, Any]:
 
 
 def _show(run: Run, client: InferenceClient) -> None:
-    """The figures as a table, what it cost, where it is."""
+    """Prints the figures as a table, their cost and their place."""
     found, console = run.summary["judge_check"], Console()
     table = Table(title=f"How far `{found['judge']}` agrees with the labels", title_justify="left", pad_edge=False)
     table.add_column("figure")

@@ -135,7 +135,7 @@ class Sampler:
     async def play(
         self, jobs: Sequence[tuple[Scenario, int]], file: TextIO, done: Callable[[], None]
     ) -> list[dict[str, Any]]:
-        """Plays all scenarios at once; the endpoint's limits decide how many requests are under way.
+        """Plays all scenarios concurrently, within the endpoint's limits.
 
         Args:
             jobs: Scenarios, with the number of their sampling.

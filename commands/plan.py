@@ -28,7 +28,7 @@ _TITLES: Mapping[Mode, str] = {
 
 
 def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Prints the plan of ``duologue run`` with this configuration; asks nobody and writes nothing.
+    """Prints the plan of ``duologue run`` with this configuration; makes no request and writes nothing.
 
     Args:
         config: The resolved configuration.
@@ -54,7 +54,7 @@ def plan(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def show_plan(made: Plan, console: Console) -> None:
-    """Prints what is needed, and how it grows with the dialogue's length."""
+    """Prints the needs, and their growth with the dialogue's length."""
     table = _table(_TITLES[made.mode], 1, "who is asked", "requests", "tokens in", "tokens out", *_BILLED)
     for need in made.needs:
         table.add_row(f"{need.phase}, {need.role}", *_figures(need))

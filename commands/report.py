@@ -33,6 +33,6 @@ def run(arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """What `duologue report` takes as name=value."""
+    """Options of `duologue report`."""
 
     beside: str | None = None

@@ -115,7 +115,7 @@ class Settings:
 
 
 def serve(config: Mapping[str, Any], folder: Path) -> None:
-    """Serves until SIGINT or SIGTERM; requests under way are then answered.
+    """Serves until SIGINT or SIGTERM; running requests are still answered.
 
     Args:
         config: The resolved configuration.
@@ -242,7 +242,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _announce(service: Service, url: str, with_keys: bool) -> None:
-    """What a stranger needs to use it."""
+    """Prints how to use the server."""
     console = Console()
     names: Sequence[str] = [*service.own, *service.base_models]
     lines = [

@@ -100,7 +100,7 @@ def _best(sweep: Sweep, places: Sequence[Place]) -> dict[str, Any] | None:
 
 
 def notes(sweep: Sweep, places: Sequence[Place], found: Sequence[Effect]) -> list[str]:
-    """What a reader should know before believing the tables."""
+    """Notes on the limits of the tables."""
     told = []
     if places and all(place.mean.seeds < 2 for place in places):
         told.append("every setting ran with one seed, so there are no intervals: add `seed=1,2,3`")

@@ -27,7 +27,7 @@ class Command(NamedTuple):
     helps: bool = False
 
     def described(self) -> str:
-        """What it is for, and a line that works."""
+        """The summary and an example."""
         return f"{self.summary}\n  {self.example}"
 
 

@@ -14,7 +14,7 @@ from ..evaluation.validation import make_validator
 
 
 def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`duologue train`: trains a policy, validating it meanwhile if the configuration says so.
+    """`duologue train`: trains a policy, with validations if configured.
 
     Args:
         config: The resolved configuration.

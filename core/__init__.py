@@ -1,4 +1,4 @@
-"""What every room uses: errors, settings, the terminal, files, and asyncio in a thread.
+"""Shared foundations: errors, settings, the terminal, files, and asyncio in a thread.
 
 Nothing here knows endpoints, judges, dialogues or training.
 """

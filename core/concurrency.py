@@ -66,7 +66,7 @@ class Batches(Generic[Q, A]):
         self._worker: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer, together with those to whatever else is waiting; raises what answering raised."""
+        """Answers one question in a batch with all others that wait; raises the batch's error."""
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._worker is None or self._worker.done():
@@ -221,7 +221,7 @@ class LoopThread:
             task.add_done_callback(tasks.discard)
 
     def cancel_all(self) -> bool:
-        """Cancels what is running and waits until it has ended.
+        """Cancels all tasks and waits until they have ended.
 
         Returns:
             Whether it has; not where foreign code holds the thread for longer than `CLOSING_S`.
@@ -233,7 +233,7 @@ class LoopThread:
         return True
 
     def close(self) -> None:
-        """Cancels what is running and ends the thread; closing twice does nothing.
+        """Cancels all tasks and ends the thread; closing twice does nothing.
 
         A thread that foreign code holds is left behind: it ends with the process.
         """

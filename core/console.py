@@ -30,7 +30,7 @@ class Console(rich.console.Console):  # noqa: TID251  (here it is made safe)
 
 
 def say(text: str, console: Console | None = None) -> None:
-    """Prints a text as it is: not broken into lines, and no bracket in it is taken for markup.
+    """Prints a text unchanged: without line breaks and without markup.
 
     Args:
         text: A line.

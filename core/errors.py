@@ -63,7 +63,7 @@ class CassetteMiss(CassetteError):
 
 
 class RunStopped(DuologueError):
-    """The run ends before its time, on purpose; what it has is kept, and it can be resumed."""
+    """The run ends early on purpose; its results are kept, and it can be resumed."""
 
 
 class BudgetSpent(RunStopped):
@@ -112,7 +112,7 @@ class Rejected(CallFailed):
 
 
 class Unreadable(CallFailed):
-    """The endpoint answered with what is no answer."""
+    """The endpoint's answer cannot be read."""
 
 
 class NotAnAPI(Unreadable):

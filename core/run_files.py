@@ -47,5 +47,5 @@ def read_progress(path: Path) -> list[dict[str, float]]:
 
 
 def _number(text: str) -> float:
-    """A whole number stays one, so that it is written as it was."""
+    """Reads a number; a whole number stays an int, so that it is written unchanged."""
     return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -106,7 +106,7 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value can be of a type; types that YAML does not know always fit."""
+    """Whether a YAML value fits a type; types unknown to YAML always fit."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     kind = typing.get_origin(hint) or hint

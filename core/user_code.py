@@ -28,12 +28,12 @@ class Place(NamedTuple):
 
 
 def place_of(error: BaseException) -> Place | None:
-    """Where in a user's code an exception came from; None if it passed through none."""
+    """Finds the line of a user's code that raised an exception; None if there is none."""
     return _user_place((frame, line) for frame, line in walk_tb(error.__traceback__))
 
 
 def place_in(frame: FrameType) -> Place | None:
-    """Where in a user's code a thread is; None if it is in none."""
+    """Finds the line of a user's code that a thread is executing; None if there is none."""
     return _user_place(reversed(list(walk_stack(frame))))
 
 

@@ -209,7 +209,7 @@ class Dialogue:
         )
 
     def _ended(self, answer: str | None) -> bool:
-        """Whether the dialogue is over and not only cut: where a judge waits for the end, ``max_turns`` is one."""
+        """Whether the dialogue has terminated; ``max_turns`` counts as its end where a judge waits for one."""
         reward = self.task.reward
         return answer is None or (reward is not None and reward.judges_ends and self.state.turn >= self.task.max_turns)
 
@@ -225,7 +225,7 @@ class Dialogue:
         return judged
 
     async def _judge_and_answer(self, turn: Turn, spent: Sequence[Completion]) -> tuple[Judged, str | None]:
-        """Both at the same time; a user who need not think costs no task."""
+        """Judges the turn and asks the user concurrently; an immediate user needs no task."""
         if self.task.reward is None:
             return Judged(0.0), await self._answer()
         if getattr(self.task.user, "immediate", False):
@@ -246,7 +246,7 @@ class Dialogue:
             raise EpisodeFailed("user", str(error)) from error
 
     def turn(self, completion: Completion) -> Turn:
-        """A reply to what was said so far, as judges see it."""
+        """Builds the turn that judges see from a reply."""
         index = self.state.turn
         return as_turn(
             self._scenario,

@@ -21,7 +21,7 @@ Observation = dict[str, npt.NDArray[np.float32]]
 
 @dataclass
 class DialogueState:
-    """What observations are built from: nothing here is hidden, so that serving can rebuild it from a request.
+    """The state behind observations; nothing in it is hidden, so that serving can rebuild it from a request.
 
     Attributes:
         messages: The dialogue so far, system prompt first if there is one; ends with a user turn while the assistant
@@ -121,7 +121,7 @@ class TurnDeadline(EpisodeFailed):
 
 @dataclass(frozen=True)
 class Transition:
-    """What one action led to.
+    """The result of one action.
 
     Attributes:
         observation: The next one; after the last turn, the state as it was left. Where ``max_turns`` cut the dialogue it
@@ -150,7 +150,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Deals scenarios in epochs: every epoch plays each scenario once, in an order of its own.
+    """Schedules scenarios in epochs: each epoch plays every scenario once, in its own random order.
 
     Attributes:
         scenarios: What is dealt.

@@ -1,4 +1,4 @@
-"""What the policy sees: a dictionary of float32 arrays of fixed shape, all computed on this machine."""
+"""Observations: dictionaries of float32 arrays of fixed shape, computed on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCALARS = (
 
 
 class Observer:
-    """Builds observations from what a deployed policy would know too: the messages, and the interface's proposals.
+    """Builds observations from the messages and the interface's candidates, which a deployed policy knows, too.
 
     Args:
         encoder: Turns texts into vectors.

@@ -1,4 +1,4 @@
-"""What acts, and the baselines that a trained policy must beat. The trained network itself is in the room `agents`."""
+"""The policy protocol, and baselines that a trained policy must beat. Trained networks are in `agents`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN_SAMPLE = "plain sample"
 
 
 class Policy(Protocol):
-    """Chooses an action from an observation, without memory of its own."""
+    """Chooses an action from an observation; keeps no state."""
 
     def act(self, observation: Observation, key: tuple[int, ...]) -> Any:
         """Chooses an action.
@@ -42,7 +42,7 @@ class ConstantPolicy:
         self.action = action
 
     def act(self, observation: Observation, key: tuple[int, ...] = ()) -> Any:
-        """The action, whatever is seen."""
+        """Returns the constant action."""
         return self.action
 
 

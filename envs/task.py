@@ -1,4 +1,4 @@
-"""The parts of a dialogue task, put together: who answers, what is decided, what is seen, who judges."""
+"""A dialogue task: endpoints, interface, encoder, judges, scenarios and user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FIRST_RUN: Mapping[str, Any] = {
 
 
 def embedded_endpoint(game: str | None = None) -> Endpoint:
-    """The assistant of those who name none: SmolLM2 on this machine, or the rules of a game."""
+    """The default assistant: SmolLM2 on this machine, or a game's rules."""
     if game is not None:
         return Endpoint(f"embedded://{game}", "rules", sampling=Sampling(seed=0), max_concurrency=64)
     sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=40, seed=0)
@@ -101,7 +101,7 @@ class Task:
         Curriculum(self.scenarios, self.draws)  # refuses bad `draws` now rather than at the first reset
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
-        """Itself: Gymnasium copies an environment's arguments deeply, and calls under way cannot be copied."""
+        """Returns the task itself: Gymnasium deep-copies an environment's arguments, and running calls cannot be copied."""
         return self
 
     @property
@@ -115,15 +115,15 @@ class Task:
         return Curriculum(self.scenarios, self.draws)
 
     def turns(self, scenario: Scenario) -> int:
-        """How many turns the assistant can have in a dialogue of this scenario at most."""
+        """The most assistant turns in a dialogue of this scenario."""
         return most_turns(self.user, scenario, self.max_turns)
 
     def endpoint(self, route: str | None) -> Endpoint:
-        """Whom a request asks."""
+        """The endpoint of a request."""
         return self.assistant if route is None else self.routes[route]
 
     def without_reward(self, scenarios: Sequence[Scenario] | None = None) -> Task:
-        """The same task, unjudged, for evaluation and serving."""
+        """Copies the task without its reward, for evaluation and serving."""
         return replace(self, reward=None, scenarios=self.scenarios if scenarios is None else scenarios)
 
     @classmethod

@@ -17,7 +17,7 @@ from .scenarios.scenario import GAMES, Scenario
 
 
 class User(Protocol):
-    """Answers the assistant. One object serves all dialogues, so it keeps no state of its own.
+    """Answers the assistant; one object serves all dialogues and keeps no state.
 
     One that asks nobody may have an attribute ``immediate = True``: it is then asked before the judges instead of beside them.
     One that asks an endpoint should have ``requests_per_turn``, so that `duologue plan` counts it. One that knows beforehand
@@ -45,7 +45,7 @@ class NoUser:
 
 
 class ScriptedUser:
-    """Says the scenario's user turns in order, whatever the assistant answers; ends when they are used up."""
+    """Sends the scenario's user turns in order, and ends the dialogue after the last one."""
 
     immediate = True
 
@@ -54,7 +54,7 @@ class ScriptedUser:
         return scenario.user[state.turn] if state.turn < len(scenario.user) else None
 
     def most_turns(self, scenario: Scenario) -> int:
-        """As many as are scripted."""
+        """The number of scripted turns."""
         return len(scenario.user)
 
 
@@ -88,7 +88,7 @@ class RuleUser:
                 )
 
     async def reply(self, scenario: Scenario, state: DialogueState) -> str | None:
-        """What the rules say, from the scenario's hidden facts and the dialogue."""
+        """Replies by the game's rules, from the scenario's hidden facts and the dialogue."""
         return self._game.reply(scenario.hidden, state.messages)
 
 
@@ -151,7 +151,7 @@ def check_user(user: User, scenarios: Sequence[Scenario]) -> None:
 
 
 def most_turns(user: User, scenario: Scenario, max_turns: int) -> int:
-    """How many turns the assistant can have with this user at most."""
+    """The most assistant turns with this user."""
     bound = getattr(user, "most_turns", None)
     return max_turns if bound is None else min(int(bound(scenario)), max_turns)
 
@@ -234,7 +234,7 @@ class LLMUser:
         return said.strip()
 
     def _messages(self, scenario: Scenario, messages: Sequence[Message]) -> list[Message]:
-        """The dialogue as the user sees it: what the assistant said is said to the model."""
+        """The dialogue from the user's side: assistant turns become the model's input."""
         told = self._prompt.format(persona=scenario.persona or _NOBODY, goal=scenario.goal or _HELP, stop=self._stop)
         exchanged: list[Message] = [
             {"role": "assistant" if m["role"] == "user" else "user", "content": m["content"]}

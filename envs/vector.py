@@ -36,7 +36,7 @@ RESET_ATTEMPTS = 3
 
 
 class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
-    """N copies of `DialogueEnv` whose requests are under way at the same time.
+    """N copies of `DialogueEnv` with concurrent requests.
 
     Episodes are numbered over all copies: with one seed, copy i plays the episodes i, i + N, i + 2N, … of that seed,
     so that the N copies together deal every scenario once an epoch.
@@ -166,7 +166,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return np.stack([action_mask(self.task.interface, seen) for seen in self.observations])
 
     async def advance(self, actions: Sequence[Any], resting: Flags) -> list[Outcome]:
-        """What `step` does, before it is batched; for shells with an info format of their own.
+        """Steps all copies without batching infos, for shells with their own info format.
 
         Args:
             actions: One per copy.

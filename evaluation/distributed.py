@@ -18,7 +18,7 @@ from ..inference.client import InferenceClient
 
 @dataclass(frozen=True)
 class Share:
-    """What came of some scenarios.
+    """The outcome of some scenarios.
 
     Attributes:
         books: What was asked and spent since the last share.
@@ -30,7 +30,7 @@ class Share:
 
 
 class MatchWorker(Worker):
-    """Plays matches, for their answers alone: who won is read from the cassette, by the evaluation itself.
+    """Plays matches to fill the cassette; the evaluation itself computes the results.
 
     Args:
         config: The resolved configuration of the evaluation.

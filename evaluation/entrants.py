@@ -39,7 +39,7 @@ class Writes(Protocol):
 
 
 class WriterContestant(PolicyContestant):
-    """Somebody who writes the turns itself.
+    """A local model that writes the turns itself.
 
     Args:
         name: What tables call it.
@@ -136,7 +136,7 @@ _POLICIES = ("random", "constant", "oracle")
 
 
 def plain(name: str, task: Task, first_draw: int) -> Contestant:
-    """The task's model as it is."""
+    """The task's model without a policy."""
     return PolicyContestant(name, ConstantPolicy(0), replace(task, interface=Plain()), first_draw)
 
 

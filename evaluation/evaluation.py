@@ -65,7 +65,7 @@ class Settings:
 
 
 class Checked(NamedTuple):
-    """Everything of an evaluation that can be wrong before there is a bundle; ``about`` is what is known of the judge."""
+    """The parts of an evaluation that are checked before a bundle exists; ``about`` describes the judge."""
 
     settings: Settings
     scenarios: Sequence[Scenario]
@@ -74,7 +74,7 @@ class Checked(NamedTuple):
 
 
 def check(config: Mapping[str, Any], client: InferenceClient) -> Checked:
-    """Builds what an evaluation needs besides the bundle.
+    """Builds the parts of an evaluation besides the bundle.
 
     Args:
         config: The resolved configuration.

@@ -1,4 +1,4 @@
-"""Plays the matches of an evaluation and keeps every one of them as it is decided."""
+"""Plays the matches of an evaluation and writes each one as soon as it is decided."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def check_decided(tallies: Sequence[Tally], path: Path) -> None:
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Waits for all, or for the first error; then nobody is left behind.
+    """Waits for all tasks, or for the first error, which cancels the others.
 
     Where the run was told to end the others end by themselves, with the answers that are under way; else they are cancelled.
     """
@@ -226,7 +226,7 @@ def _parted(own: Answer | None, other: Answer | None) -> list[Message] | None:
 
 
 def result(match: Match) -> dict[str, Any]:
-    """What a line of ``matches.jsonl`` says of how a match ended."""
+    """The result fields of a line of ``matches.jsonl``."""
     return {
         "scores": match.scores,
         "orders": list(match.orders),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs at most.
+    """Upper bounds of a run's requests, tokens and money.
 
     Attributes:
         needs: By phase and role, if no call fails. Requests are upper bounds; tokens and dollars follow from ``lengths``.

@@ -64,7 +64,7 @@ class Need:
 
 
 class TrainingTurns(NamedTuple):
-    """How many turns an agent plays while it learns, at most.
+    """The most turns that an agent plays during training.
 
     Attributes:
         learnt: Turns of finished episodes.
@@ -207,7 +207,7 @@ class Planner:
         return min(played // task.max_turns if cut else 0, cut_states) * self._before
 
     def _encoded(self, observations: float) -> float:
-        """Requests for the embeddings of observations; which texts share a request depends on what is known already."""
+        """Requests for the embeddings of observations, each text counted in a request of its own."""
         if self._encoder is None:
             return 0.0
         turns, candidates = 2 * self.task.max_turns + 2, self._before + 1 if self._before else 0
@@ -215,7 +215,7 @@ class Planner:
         return observations * requests
 
     def validation(self, looks: int, validator: WinRateValidator) -> Iterator[Need]:
-        """So many looks at the policy during its training: each may act otherwise than all before."""
+        """Bounds the requests of validations; each may act differently from all earlier ones."""
         own, settings = validator.task.scenarios, validator.settings
         yield from self._matches(
             "validation", own, looks, settings.repeats, settings.baseline_repeats, validator.referee
@@ -263,7 +263,7 @@ class Planner:
         yield self._need(phase, "judge", last, scenarios)
 
     def growth(self, longest: int) -> list[tuple[int, int, float, float, float]]:
-        """How one dialogue's requests, tokens and money grow with its turns."""
+        """The growth of one dialogue's requests, tokens and money with its turns."""
         rows = []
         for turns in sorted({1, 2, 4, 8, 16, longest}):
             each = [float(self.interface.requests_per_turn)] * turns
@@ -288,7 +288,7 @@ class Planner:
         return Need(phase, role, requests, prompt, completion, requests * price.per_request_usd, by_token / 1e6)
 
     def _prompt_tokens(self, scenarios: Sequence[Scenario], turn: int) -> float:
-        """Of the request of one turn, from 0, averaged over the scenarios; a script goes on as long as its mean turn."""
+        """Prompt tokens of a turn's request (turns from 0), averaged over the scenarios."""
         system = [len((self.task.system if s.system is None else s.system).encode()) for s in scenarios]
         said = [np.mean([len(text.encode()) for text in s.user]) * (turn + 1) for s in scenarios]
         replies = turn * self.lengths.completion_tokens
@@ -298,7 +298,7 @@ class Planner:
         return self.task.turns(scenario)
 
     def _goes_on(self, scenario: Scenario) -> bool:
-        """Whether `max_turns` may cut a dialogue of this scenario."""
+        """Whether `max_turns` may truncate a dialogue of this scenario."""
         return most_turns(self.task.user, scenario, self.task.max_turns + 1) > self.task.max_turns
 
     def _reaching(self, scenarios: Sequence[Scenario]) -> list[float]:
@@ -345,7 +345,7 @@ JUDGE_SAMPLES = 2
 
 
 def _times(count: float, each: float) -> float:
-    """The product, and 0 also for infinitely many of which each takes nothing."""
+    """The product, where infinity times 0 is 0."""
     return count * each if each else 0.0
 
 
@@ -372,7 +372,7 @@ def dearest(endpoints: Sequence[Endpoint]) -> Price:
 
 
 def branches(interface: ActionInterface) -> float:
-    """How many different replies one state can lead to: the number of actions; infinite where it is not finite."""
+    """The number of different replies that one state can lead to: that of the actions, or infinity."""
     space = interface.action_space
     if isinstance(space, spaces.Discrete):
         return int(space.n)

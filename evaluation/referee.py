@@ -47,7 +47,7 @@ class Match:
 
     @property
     def consistent(self) -> bool:
-        """Whether both orders gave the same winner."""
+        """Whether both orders have the same winner."""
         return same_winner(self.orders)
 
     @property
@@ -57,7 +57,7 @@ class Match:
 
 
 def same_winner(orders: Sequence[float]) -> bool:
-    """Whether both orders of a match gave the same winner, or a tie."""
+    """Whether both orders of a match have the same winner, or a tie."""
     return len({(order > 0.5) - (order < 0.5) for order in orders}) <= 1
 
 
@@ -123,7 +123,7 @@ class Referee:
 
     @property
     def asks(self) -> bool:
-        """Whether the judge asks a model."""
+        """Whether the judge makes requests to a model."""
         return any(getattr(self.judge, name, 0) for name in ("requests_per_turn", "requests_per_pair"))
 
     async def decide(self, contestant: Answer, baseline: Answer) -> Match:

@@ -51,7 +51,7 @@ def chosen(values: Mapping[str, Any], without: Mapping[str, Any], names: Collect
 
 
 def _other_part(value: Mapping[str, Any], default: Any) -> bool:
-    """Whether two mappings are settings of different parts, of which the one says nothing about the other."""
+    """Whether two mappings are settings of different parts, so that neither replaces the other."""
     return not isinstance(default, Mapping) or value.get("name") != default.get("name")
 
 

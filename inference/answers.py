@@ -39,7 +39,7 @@ def parsed(body: bytes) -> Any:
 
 
 def mended(text: str) -> str:
-    """The text with U+FFFD in place of lone surrogates, which no UTF-8 can hold."""
+    """Replaces lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -160,7 +160,7 @@ def read_usage(body: bytes) -> Counted | None:
 
 
 def as_counted(usage: Any) -> Counted | None:
-    """Token counts from a parsed ``usage`` of any shape; counts that are no whole numbers of at least 0 are left out."""
+    """Reads token counts from a ``usage`` of any shape; counts that are not whole numbers of at least 0 are dropped."""
     if not isinstance(usage, Mapping):
         return None
     counts = {name: whole(usage.get(name)) for name in Counted.__struct_fields__}
@@ -193,7 +193,7 @@ class Logprobs(msgspec.Struct, gc=False):
 
 
 class AnswerMessage(msgspec.Struct, gc=False):
-    """What the model wrote."""
+    """The model's message."""
 
     content: str | None = None
     reasoning_content: str | None = None

@@ -1,4 +1,4 @@
-"""What an endpoint's API can do, by asking it: a few short requests past the cassette."""
+"""Probes the capabilities of an endpoint's API by a few short requests, bypassing the cassette."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def _tried(
 
 
 async def _differing(client: InferenceClient, endpoint: Endpoint) -> Capability:
-    """Whether two samples of one question differ: a server that ignores `temperature` gives the same answer twice."""
+    """Whether two samples of one question differ; they do not if the server ignores `temperature`."""
     name, matters = (
         "different samples",
         "`select` and every comparison of candidates: equal ones leave nothing to choose",
@@ -116,13 +116,13 @@ def _refused(name: str, error: InferenceError, matters: str) -> Capability:
 
 
 def _thought_only(body: Mapping[str, Any]) -> bool:
-    """Whether an answer was cut before it said anything."""
+    """Whether an answer was cut before its text began."""
     choice = body["choices"][0]
     return choice.get("finish_reason") == "length" and not (choice.get("message") or {}).get("content")
 
 
 def _shown(name: str, body: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether an answer shows a capability; a field that a server ignores shows in what is missing."""
+    """Whether an answer shows a capability; an ignored field leaves its part of the answer empty."""
     choices = body.get("choices") or [{}]
     content = (choices[0].get("logprobs") or {}).get("content") or [{}]
     match name:

@@ -244,7 +244,7 @@ class InferenceClient:
         return self.thread.run(coroutine)
 
     def stop(self, reason: RunStopped) -> None:
-        """Says that the run ends: no call is begun any more, those under way go on. From any thread; the first counts.
+        """Stops the client: no new call begins, running calls go on. Thread-safe; the first stop counts.
 
         Args:
             reason: What every further call raises.
@@ -253,11 +253,11 @@ class InferenceClient:
             self.bounds.stopped = reason
 
     async def idle(self) -> None:
-        """Waits until no call is under way, so that nothing that was paid for is lost."""
+        """Waits until no call is running, so that no paid answer is lost."""
         await self.bounds.idle()
 
     def spent(self) -> dict[str, float]:
-        """What the budget counts: requests, tokens and US dollars, with attempts whose answers never came."""
+        """Requests, tokens and US dollars as the budget counts them, attempts without an answer included."""
         total = Amount() if self.bounds.budget is None else self.bounds.budget.total
         return {"requests": total.requests, "tokens": total.tokens, "usd": round(total.usd, 6)}
 
@@ -282,7 +282,7 @@ class InferenceClient:
             ledger.close()
 
     def close(self) -> None:
-        """Ends calls under way, closes connections and the cassette; closing twice does nothing."""
+        """Cancels running calls, closes connections and the cassette; closing twice does nothing."""
         if self._shared.get(os.getpid()) is self:
             del self._shared[os.getpid()]
         if not self._closed:

@@ -121,7 +121,7 @@ def read_completion(
 
 
 def _parts(message: AnswerMessage) -> tuple[str, str]:
-    """What the assistant says, and its reasoning, which comes apart or inside ``<think>`` tags."""
+    """Separates the assistant's text from its reasoning, which comes in a field of its own or in ``<think>`` tags."""
     thought = _THINK.match(message.content or "")
     text = (message.content or message.refusal or "")[thought.end() if thought else 0 :]
     return text, message.reasoning_content or message.reasoning or (thought[1].strip() if thought else "")

@@ -75,7 +75,7 @@ class Encoder(ABC):
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def requests(self, texts: int) -> int:
-        """How many requests the embeddings of so many new texts take."""
+        """The number of requests for the embeddings of a number of new texts."""
         return 0
 
     @abstractmethod

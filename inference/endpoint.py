@@ -1,4 +1,4 @@
-"""What is known about a model behind an API: address, key's name, sampling defaults, limits, price."""
+"""An endpoint: address, name of the key's variable, sampling defaults, limits and price."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_KEY = "none"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a completion is sampled. None leaves a field out of the request, so that the server's default holds."""
+    """Sampling of a completion. None leaves a field out of the request, so that the server's default holds."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -45,7 +45,7 @@ class Sampling:
             raise ValueError(f"`temperature` must be at least 0, not {self.temperature}")
 
     def body(self, sample_index: int) -> dict[str, Any]:
-        """The request's fields for one sample, absent ones left out."""
+        """The request's fields for one sample."""
         if self.seed is None or "seed" in self.extra:
             return dict(self._fields)
         return self._fields | {"seed": self.seed + sample_index}
@@ -60,7 +60,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Price:
-    """What the provider bills, in US dollars; both billing models may be set together."""
+    """Prices in US dollars, per request and per token; both may be set."""
 
     per_request_usd: float = 0.0
     per_million_prompt_tokens_usd: float = 0.0
@@ -142,17 +142,17 @@ class Endpoint:
 
     @property
     def embedded(self) -> bool:
-        """Whether this machine serves the model itself."""
+        """Whether Duologue serves the model on this machine."""
         return self.base_url.startswith(f"{EMBEDDED}://")
 
     @property
     def local(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the address is on this machine."""
         return self.embedded or _on_this_machine(self.base_url)
 
     @cached_property
     def identity(self) -> str:
-        """What makes answers interchangeable in the cassette: the address and the model."""
+        """Identity in the cassette: address and model."""
         return f"{self.base_url} {self.model}"
 
     def api_key(self) -> str:

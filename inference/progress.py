@@ -1,4 +1,4 @@
-"""A line that says how far a run is: a bar in a terminal, a plain line now and then in a log file."""
+"""Progress of a run: a bar in a terminal, occasional plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ProgressLine:
             self._print()
 
     def say(self, text: str) -> None:
-        """Prints a line of its own, above the bar."""
+        """Prints a line above the bar."""
         say(text, self._console)
 
     def _figures(self) -> str:

@@ -1,4 +1,4 @@
-"""What a refusal means, and what a body with status 200 means that holds no answer.
+"""The meaning of refusals, and of bodies with status 200 that hold no answer.
 
 Error bodies have no common form: `error` is an object, a text or absent; the whole is a list or a page of HTML; the cause lies
 in `detail`, `metadata.raw` or `innererror`. All strings under the names that servers use are collected, and read together.

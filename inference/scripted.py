@@ -23,7 +23,7 @@ _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ScriptedServer:
-    """Serves an `Answer` on a loop and a thread of its own.
+    """Serves an `Answer` on a separate thread and event loop.
 
     Args:
         answer: What it says.
@@ -37,7 +37,7 @@ class ScriptedServer:
         self._runner, self.url = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
     def stop(self) -> None:
-        """Closes the server; calls under way are cut."""
+        """Closes the server and cuts running calls."""
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(timeout=5)
@@ -81,7 +81,7 @@ class ScriptedServer:
 async def _streamed(
     request: web.Request, answer: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, int] | None
 ) -> web.StreamResponse:
-    """The same answer as server-sent events, a word at a time."""
+    """Streams an answer as server-sent events, one word each."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     words = choice["message"]["content"].split(" ")

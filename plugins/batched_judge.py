@@ -84,7 +84,7 @@ class BatchedJudge:
 
 
 def _checked(verdict: Any) -> Verdict:
-    """The verdict of a judge that may be a stranger's: what is no verdict, or no number, is a failure."""
+    """Checks a verdict: anything else than a verdict with a finite number becomes a failure."""
     if isinstance(verdict, Abstain | Failure):
         return verdict
     if not isinstance(verdict, Score):

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement, and what the lifecycle hooks get to know about a run."""
+"""The hooks that a plugin may implement, and the data of the lifecycle hooks."""
 
 from __future__ import annotations
 

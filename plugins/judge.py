@@ -1,4 +1,4 @@
-"""What a judge sees, what it may answer, and the protocols that judges implement. A failure is never a number."""
+"""Turns, verdicts and the judge protocols. A failure is never a number."""
 
 from __future__ import annotations
 
@@ -139,12 +139,12 @@ class Judged:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The raw scores by judge, abstentions and failures left out."""
+        """Raw scores by judge, without abstentions and failures."""
         return {name: verdict.value for name, verdict in self.verdicts.items() if isinstance(verdict, Score)}
 
     @property
     def logged(self) -> dict[str, float]:
-        """What a turn's ``info`` says of it: ``reward/<judge>``, the raw score, and ``term/<judge>``."""
+        """Entries of a turn's ``info``: ``reward/<judge>`` (raw score) and ``term/<judge>``."""
         scores = {f"reward/{name}": float(value) for name, value in self.scores.items()}
         return scores | {f"term/{name}": float(value) for name, value in self.terms.items()}
 
@@ -172,7 +172,7 @@ class Judge(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Frees what the judge holds; called once, at the end of the run."""
+        """Closes the judge; called once, at the end of the run."""
         ...
 
 
@@ -185,7 +185,7 @@ class PairwiseJudge(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Frees what the judge holds; called once, at the end of the run."""
+        """Closes the judge; called once, at the end of the run."""
         ...
 
 
@@ -267,7 +267,7 @@ def defines_judge(*, name: str, summary: str, kind: Kind = "score", cost: Cost =
 
 @dataclass(frozen=True)
 class JudgeContext:
-    """What the program offers to a judge whose constructor has a parameter ``context``.
+    """The context given to judges whose constructor has a parameter ``context``.
 
     Attributes:
         client: Asks endpoints; shared by the whole process.

@@ -1,4 +1,4 @@
-"""What a plugin hands over when it offers judges."""
+"""Registration of judges by plugins."""
 
 from __future__ import annotations
 

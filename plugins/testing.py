@@ -162,7 +162,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class _Lag:
-    """How long the event loop stood still."""
+    """Measures how long the event loop was blocked."""
 
     longest_s = 0.0
 

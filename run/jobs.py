@@ -1,4 +1,4 @@
-"""The jobs of a sweep: what each was told, why it failed, and the figure by which it is compared with the others."""
+"""The jobs of a sweep: overrides, errors, and the figure for comparing them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METRICS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What is kept of a job besides its results.
+    """The record of a job besides its results.
 
     Attributes:
         number: Hydra's.
@@ -82,7 +82,7 @@ class PlannedJob:
 
 
 def write_planned(sweep: Path, jobs: Sequence[PlannedJob]) -> None:
-    """Writes what a sweep is to run into its folder, so that jobs which were never begun can be named."""
+    """Writes the plan of a sweep into its folder, so that jobs that never began can be named."""
     write_json(sweep / PLANNED, [asdict(job) for job in jobs])
 
 
@@ -143,7 +143,7 @@ def figure(summary: Mapping[str, Any], metric: str) -> float | None:
 
 
 def objective(summary: object) -> float | None:
-    """What a sweeper that searches shall make large: the first figure of `METRICS` that the job has; None if it has none."""
+    """The value that a search maximises: the first figure of `METRICS` that the job has; None if it has none."""
     if not isinstance(summary, Mapping):
         return None
     found = (figure(summary, metric) for metric in METRICS)

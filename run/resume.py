@@ -84,7 +84,7 @@ def resumed(command: str, folder: Path, changes: Sequence[str]) -> tuple[dict[st
 
 
 def _apply(config: dict[str, Any], change: str) -> None:
-    """Sets one ``name=value``; who reads the configuration checks the last name and the value."""
+    """Sets one ``name=value``; readers of the configuration check the value."""
     name, equals, text = change.partition("=")
     name = name.lstrip("+")
     if not equals or not _MAY_CHANGE.fullmatch(name):

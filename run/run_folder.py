@@ -98,7 +98,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The run folder."""
         return self.info.folder
 
     @property
@@ -131,7 +131,7 @@ class Run:
         return self
 
     def _refuse_another_configuration(self) -> None:
-        """Raises ConfigError if the folder holds a run of other settings, whose checkpoint would be taken for this run's."""
+        """Refuses a folder with a run of other settings, whose checkpoint would be mistaken for this run's."""
         try:
             before = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -208,7 +208,7 @@ def _resume(command: str, folder: Path) -> str:
 
 
 def _stopped_if_full(error: OSError) -> Exception:
-    """The error as it is; or, if it says that the disk is full, what the user reads of that."""
+    """Words the error of a full disk; other errors stay unchanged."""
     if error.errno not in _FULL:
         return error
     place = f"{error.filename}: " if error.filename else ""

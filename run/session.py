@@ -1,4 +1,4 @@
-"""What surrounds a run that asks and pays: its ledger, and what a signal or a spent budget does to it."""
+"""The frame of a run that makes requests: its usage ledger, and the reaction to signals and spent budgets."""
 
 from __future__ import annotations
 

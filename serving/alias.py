@@ -1,4 +1,4 @@
-"""A trained policy under a model's name: from the messages of a request to what the frozen model is asked."""
+"""A trained policy as a model: turns a request's messages into requests to the frozen model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RequestMessages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Decision:
-    """What the policy decided for one turn.
+    """The policy's decision for one turn.
 
     Attributes:
         action: As the interface has it.
@@ -164,7 +164,7 @@ class Alias:
 
 
 def _choices(fields: Mapping[str, Any]) -> int:
-    """How many answers a request wants."""
+    """The number of answers that a request asks for."""
     n = fields.get("n")
     return n if isinstance(n, int) and n > 1 else 1
 

@@ -38,7 +38,7 @@ def merge(chosen: Sequence[Reply], asked: Sequence[Reply], logprobs: bool) -> di
 
 
 def _count(usage: object, name: str) -> int:
-    """What a server says it took, as far as it says it in numbers."""
+    """The numbers in a server's ``usage``."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
 
@@ -164,7 +164,7 @@ async def forward(
 
 
 def renamed(content: bytes, model: str) -> bytes:
-    """A completion, or a chunk of one, under a model's name; what is no JSON object is left alone."""
+    """Sets the model's name in a completion or a chunk; anything but a JSON object stays unchanged."""
     try:
         fields: dict[str, Any] = _FIELDS.decode(content)
         return msgspec.json.encode({**fields, "model": model}) if "model" in fields else content
@@ -192,7 +192,7 @@ def _renamed_line(line: bytes, model: str) -> bytes:
 
 
 async def overheard(parts: Any, tell: Callable[[bytes], None], most: int) -> AsyncIterator[bytes]:
-    """Hands a stream on, and tells what was in it if it came to its end and holds at most so many bytes."""
+    """Forwards a stream, and reports its content if it is complete and not too long."""
     heard = bytearray()
     try:
         async for part in parts:

@@ -34,7 +34,7 @@ _LOG = logging.getLogger("duologue.serving")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes on, and from whom.
+    """Limits and access rules of a server.
 
     Attributes:
         max_body_bytes: Of a request, decompressed.
@@ -126,7 +126,7 @@ class _Door:
         self.service.metrics.in_flight.dec()
 
     async def _counted(self, parts: Any) -> AsyncIterator[bytes]:
-        """A stream is under way until its end, or until its client hangs up, which ends the call to the model."""
+        """Counts a stream until its end or until the client hangs up, which ends the call to the model."""
         try:
             async for part in parts:
                 yield part
@@ -135,7 +135,7 @@ class _Door:
             await parts.aclose()
 
     def admit(self, request: Request) -> None:
-        """Checks who asks: the key, or, where there is none, that it is no web page of somebody else's.
+        """Checks the key; without keys, refuses requests from foreign web pages.
 
         A page in a browser on this machine can send requests here, and can have its own name resolve to this machine.
         Browsers name the page in ``Origin`` and the name in ``Host``.
@@ -226,7 +226,7 @@ def _failed() -> Problem:
 
 
 def on_loopback(host: str) -> bool:
-    """Whether a host's name or address means this machine."""
+    """Whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

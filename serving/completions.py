@@ -27,7 +27,7 @@ _LOG = logging.getLogger("duologue.serving")
 
 @dataclass
 class Service:
-    """What answers requests.
+    """Answers chat requests by policies, with the frozen model as fallback.
 
     Attributes:
         aliases: Policies by model name.
@@ -180,7 +180,7 @@ class Service:
     async def _select(
         self, alias: Alias, upstream: Upstream, original: list[Mapping[str, Any]], body: Mapping[str, Any]
     ) -> Response:
-        """All candidates are asked for at once; what is sent is one of them, whole."""
+        """Asks for all candidates at once and sends one of them."""
         choices = body.get("n") or 1
         drawn = await _all([self._draw(alias, upstream, original, body, draw) for draw in range(choices)])
         completion = merge(
@@ -239,7 +239,7 @@ def _read(alias: Alias, asked: Mapping[str, Any], reply: Reply) -> Any:
 
 
 def _told(alias: Alias, decisions: list[Decision]) -> dict[str, str]:
-    """Headers that name what was done; percent-encoded, since directives hold any character."""
+    """Headers that name the action, percent-encoded because directives hold any character."""
     actions = ", ".join(decision.described for decision in decisions)
     return {"x-duologue-alias": quote(alias.name), "x-duologue-action": quote(actions[:300], safe=" ,.'?!")}
 

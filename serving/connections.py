@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
             self._report()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends after the requests under way; the second time without waiting for them."""
+        """Ends after the running requests; the second signal ends at once."""
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a whole request is being answered."""
+        """Whether a request is being answered."""
         cycle = self.cycle
         return bool(self.pipeline) or (cycle is not None and not cycle.response_complete and not cycle.more_body)
 
@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as it is answered."""
+        """Called when the client reads too slowly."""
         self._unread_since = self.loop.time()
         super().pause_writing()
 
@@ -205,7 +205,7 @@ class Connection(HttpToolsProtocol):
             self._look_later()
 
     def _refuse(self, status: int, message: str, reason: str) -> None:
-        """Closes the connection; a client that has begun a request and has no answer is told why."""
+        """Closes the connection; a client with an unanswered request gets an error."""
         self._metrics.refused_connections.labels(reason).inc()
         cycle = self.cycle
         answered = cycle is not None and cycle.response_started and (cycle.more_body or not cycle.response_complete)

@@ -1,4 +1,4 @@
-"""A local model under a model's name: it answers in this process, and nobody else is asked."""
+"""A local model as a model of the API: it answers in this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], float]]] = {
 
 
 def holds_adapter(folder: Path) -> bool:
-    """Whether a folder is an adapter's, or that of a run that trained one, and no bundle's."""
+    """Whether a folder holds an adapter, or a run that trained one, and no bundle."""
     return (folder / "adapter").is_dir() or (folder / "adapter_config.json").is_file()
 
 
@@ -87,7 +87,7 @@ class WriterAlias:
         return as_asked(completion, body, headers)
 
     def _batched_writer(self, body: Mapping[str, Any]) -> Any:
-        """Where turns are written that are sampled like this one."""
+        """The batched writer for turns with the same sampling."""
         given = {**body, "max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
         try:
             wanted: dict[str, Any] = {

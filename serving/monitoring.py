@@ -115,7 +115,7 @@ class Tally:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of the mean, requests taken as independent; (0, 1) before there are two."""
+        """The 95% interval of the mean with independent requests; (0, 1) before there are two."""
         if self.n < 2:
             return 0.0, 1.0
         half = 1.96 * math.sqrt(self._squares / (self.n - 1) / self.n)
@@ -143,7 +143,7 @@ class Watch:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wants(self, messages: Sequence[Mapping[str, Any]], session: str = "") -> bool:
-        """Whether a dialogue is one of the share, see `share_of`."""
+        """Whether a dialogue is part of the share, see `share_of`."""
         return share_of(messages, "shadow", session) < self.share
 
     def compare(
@@ -206,14 +206,14 @@ class Watch:
         return None if None in points else (points[0] + 1 - points[1]) / 2  # type: ignore[operator]
 
     async def aclose(self) -> None:
-        """Breaks off what is under way."""
+        """Cancels running comparisons."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _points(found: Preference | Failure) -> float | None:
-    """What the first reply gets."""
+    """The first reply's points."""
     if not isinstance(found, Preference):
         return None
     return POINTS[found.winner] if found.score is None else found.score

@@ -32,14 +32,14 @@ class Problem(Exception):
         self.status, self.kind, self.code, self.param = status, kind, code, param
 
     def response(self) -> Response:
-        """The answer that says so."""
+        """The response with the error."""
         error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
         return Response(msgspec.json.encode({"error": error}), self.status, headers, "application/json")
 
 
 class ClientGone(Exception):
-    """Whoever asked has hung up."""
+    """The client has hung up."""
 
 
 class TooLarge(Exception):
@@ -62,7 +62,7 @@ class Inflater:
 
     @property
     def complete(self) -> bool:
-        """Whether the data ended where the format says that they end."""
+        """Whether the compressed data is complete."""
         return self._stream.eof
 
     def feed(self, data: bytes) -> bytes:

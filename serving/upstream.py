@@ -38,7 +38,7 @@ _MAX_ANSWER_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Reply:
-    """What the frozen model's server answered: status, headers that are handed on, body."""
+    """The upstream's answer: status, forwarded headers, body."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether it is an answer."""
+        """Whether the status is a success."""
         return self.status == 200
 
 
@@ -70,7 +70,7 @@ class Incoming:
         self._content: bytes | None = None
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """The body, decompressed, as it comes.
+        """Yields the decompressed body as it arrives.
 
         The key that was sent is replaced, since some servers repeat it in what they refuse.
 
@@ -192,7 +192,7 @@ class Upstream:
             raise Problem(502, f"`{model}` cannot be reached ({type(error).__name__})", "api_error") from error
 
     async def _learn(self, refused: Incoming, sent: Mapping[str, Any], keep: Collection[str]) -> bool:
-        """Whether a refused request can be sent again without a parameter that the server does not take."""
+        """Learns from a refusal whether the request can be sent again without a parameter."""
         return self._parameters.learn(read_refusal(refused.status, await refused.read()), sent, keep)
 
     async def _send(self, url: str, content: bytes) -> aiohttp.ClientResponse:

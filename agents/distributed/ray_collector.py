@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RayCollector:
-    """What `Collector` is to the agent, over Ray's actors.
+    """Collects rollouts with Ray actors; the interface is that of `Collector`.
 
     Args:
         agent: Whose policy acts.

@@ -50,11 +50,11 @@ class RaySettings:
 
 
 class Outcome(Protocol):
-    """What a worker sends."""
+    """A worker's message."""
 
     @property
     def error(self) -> DuologueError | None:
-        """What ended its part before its time."""
+        """The error that ended the part early; None if it was completed."""
         ...
 
 
@@ -163,7 +163,7 @@ class RayWorkers:
         return self._workers
 
     def _wait_until_built(self, stopped: Callable[[], RunStopped | None]) -> None:
-        """Waits for every worker; says so once where other jobs hold the cluster's cores."""
+        """Waits for every worker; prints one line if other jobs occupy the cluster's cores."""
         built = [worker.ready.remote() for worker in self._workers]
         began, told = time.monotonic(), False
         while (missing := self._ray.wait(built, num_returns=len(built), timeout=_LOOK_S)[1]) and not (end := stopped()):
@@ -182,7 +182,7 @@ class RayWorkers:
             raise ConfigError(f"a worker of `rollouts=ray` could not be started: {cause}") from error
 
     def _received(self, reference: Any) -> Outcome | None:
-        """What a worker sent; None if it was lost."""
+        """A worker's outcome; None if the worker was lost."""
         errors = self._ray.exceptions
         try:
             outcome: Outcome = self._ray.get(reference)
@@ -191,7 +191,7 @@ class RayWorkers:
         return outcome
 
     def _stop(self, reason: RunStopped | None, busy: dict[Any, tuple[Any, Part]]) -> None:
-        """Tells the workers to finish the calls under way and to begin no other."""
+        """Asks the workers to finish their running calls and to begin no new ones."""
         for worker, _ in busy.values():
             worker.stop.remote(reason or RunStopped("another worker's part ended"))
 

@@ -20,7 +20,7 @@ from .workers import UsageDelta, Worker
 
 @dataclass(frozen=True)
 class Shard:
-    """What came of some episodes of a rollout.
+    """The outcome of some episodes of a rollout.
 
     Attributes:
         played: The finished ones, in order.

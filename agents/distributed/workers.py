@@ -20,7 +20,7 @@ _SHARED_OUT = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
 
 @dataclass(frozen=True)
 class UsageDelta:
-    """What is new in the books.
+    """Usage since the last report.
 
     Attributes:
         asked: What was asked for, by role.
@@ -41,7 +41,7 @@ class UsageDelta:
 
 
 class UsageReporter:
-    """Tells what a client asked and spent since the last time.
+    """Reports the usage of a client since the last report.
 
     Args:
         client: Whose books they are.
@@ -53,7 +53,7 @@ class UsageReporter:
         self._spent: dict[str, Amount] = {}
 
     def entry(self) -> UsageDelta:
-        """What is new."""
+        """The usage since the last report."""
         budget = self._client.bounds.budget
         asked, spent = dict(self._client.meter.roles), {} if budget is None else dict(budget.spent)
         new = {role: _less(usage, self._asked.get(role, Usage())) for role, usage in asked.items()}
@@ -98,7 +98,7 @@ def check_shareable(config: Mapping[str, Any]) -> None:
 
 
 class Worker:
-    """One of several processes; what it does is its subclass's business.
+    """Base class of worker processes.
 
     Args:
         config: The resolved configuration of the whole.
@@ -119,7 +119,7 @@ class Worker:
         return True
 
     def stop(self, reason: RunStopped) -> None:
-        """Lets the turns under way end and begins no other; from another thread."""
+        """Finishes the running turns and begins no new ones; called from another thread."""
         self.client.stop(reason)
 
     def close(self) -> None:

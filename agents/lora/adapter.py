@@ -32,7 +32,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class _Adapter(msgspec.Struct):
-    """What is read of ``adapter_config.json``; PEFT's other kinds load further adapters, or take any amount of memory."""
+    """The fields of ``adapter_config.json`` that are used; other kinds of adapters are refused."""
 
     peft_type: Literal["LORA"]
     base_model_name_or_path: str | None = None
@@ -43,7 +43,7 @@ class _Task(msgspec.Struct):
 
 
 class _Writer(msgspec.Struct):
-    """What is read of ``writer.json``."""
+    """The fields of ``writer.json`` that are used."""
 
     model: str
     decoding: dict[str, Any] = {}

@@ -139,7 +139,7 @@ def _converted(name: str) -> Path:
 
 
 def _plain(read: Any) -> Any:
-    """The same weights in a model that is not marked as quantised, which transformers would neither save nor train."""
+    """Copies the weights into a model not marked as quantised: transformers neither saves nor trains quantised ones."""
     config = copy.deepcopy(read.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config

@@ -72,7 +72,7 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._open.close()
 
     def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says of the training."""
+        """The training's part of ``summary.json``."""
         rewards = [stats.mean_reward for stats in self.history]
         learnt: dict[str, Any] = {"steps": self.steps, "timesteps": self._turns, "alarms": self._alarms.told}
         if rewards:
@@ -87,13 +87,13 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._line = self._open.enter_context(ProgressLine("training", state.max_steps, self._client.meter))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Ends the training where the run was told to end."""
+        """Ends the training if the run was stopped."""
         self.steps = state.global_step
         if self._client.bounds.stopped is not None:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        """Keeps what was told beside the checkpoint."""
+        """Stores the reporter's state beside the checkpoint."""
         notes = {
             "history": [asdict(stats) for stats in self.history],
             "alarms": self._alarms.told,
@@ -106,7 +106,7 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
         self._run.keep()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **rest: Any) -> None:
-        """Writes a row of the curves, and tells of the rollout if there was one."""
+        """Writes a row of the curves, and reports the rollout if there was one."""
         row = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if "train_runtime" in row:  # the sums at the end
             return

@@ -25,7 +25,7 @@ Write = Callable[[Sequence["Play"]], Sequence[Completion]]
 
 @dataclass
 class Play:
-    """One dialogue under way.
+    """A dialogue that is being played.
 
     Attributes:
         scenario: What is played.
@@ -124,7 +124,7 @@ OnPlayed = Callable[[Sequence[Play]], None]
 
 
 def single_turn(playing: Playing) -> bool:
-    """Whether every dialogue is over after one turn, whatever is said."""
+    """Whether every dialogue ends after one turn."""
     return all(playing.task.turns(scenario) == 1 for scenario in playing.task.scenarios)
 
 
@@ -223,13 +223,13 @@ class _Tokens:
 
     @classmethod
     def unplayed(cls, writer: LocalWriter, scenario: Scenario, playing: Playing) -> _Tokens:
-        """Of a dialogue that failed before its first turn: TRL wants a token of everyone."""
+        """Placeholder of a dialogue that failed before its first turn: TRL needs at least one token."""
         made = cls(writer, scenario.opening(playing.task.system))
         made.completion, made.mask = [writer.local.tokenizer.eos_token_id], [0]
         return made
 
     def hear(self, messages: Sequence[Message]) -> None:
-        """Adds what the user said last, and the beginning of the model's next turn."""
+        """Appends the user's last message and the beginning of the model's next turn."""
         if self.completion:
             ended = self.completion[-1] in self._writer.local.eos_ids
             self._add(between_turns(self._writer, messages[-1])[ended:], 0)

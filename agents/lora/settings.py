@@ -24,7 +24,7 @@ OURS = (
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What is not TRL's.
+    """Our own settings of a LoRA training.
 
     Attributes:
         model: The local model that learns to write, see `load_local_model`.

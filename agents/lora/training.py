@@ -34,7 +34,7 @@ PARTS = ("prompt", "chosen", "rejected")
 
 
 def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Reads preference pairs; further fields, such as scores, are left out.
+    """Reads preference pairs; other fields are ignored.
 
     Args:
         path: JSON lines.
@@ -68,7 +68,7 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of, checked before anything is paid.
+    """The parts of a training, checked before anything is paid.
 
     Attributes:
         own: Our settings.
@@ -251,7 +251,7 @@ def _trainer(parts: Parts, checkpoints: Path, seed: int, reporter: LoraReporter)
 
 
 def _record(parts: Parts, config: Mapping[str, Any], run: Run, steps: int) -> dict[str, Any]:
-    """What ``writer.json`` says besides the model and the sampling."""
+    """The fields of ``writer.json`` besides model and sampling."""
     task = parts.task
     judges = [] if task is None or task.reward is None else task.reward.entries.items()
     return {

@@ -23,7 +23,7 @@ from .local_model import LocalModel
 
 @dataclass(frozen=True)
 class Decoding:
-    """How turns are sampled, by TRL's names.
+    """Sampling of turns, with TRL's names.
 
     Attributes:
         temperature: 0 for the likeliest token.
@@ -148,7 +148,7 @@ _Wanted = tuple[Sequence[Message], int]
 
 
 class BatchedWriter:
-    """A local writer for coroutines; it works on a thread of its own, so that the loop goes on.
+    """Batches the turns that coroutines wait for and writes them in a thread.
 
     Args:
         writer: Who writes.

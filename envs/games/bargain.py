@@ -152,7 +152,7 @@ def _last_word(price: float) -> str:
 
 
 def _answer(messages: Sequence[Message], move: int) -> str:
-    """The buyer. An offer that the seller took is closed, whatever the directive says."""
+    """The buyer's reply; an offer that the seller accepted is closed under any directive."""
     sellers = [m["content"] for m in messages if m["role"] == "user"]
     offers = [prices(m["content"])[-1] for m in messages if m["role"] == "assistant" and prices(m["content"])]
     named = [price for text in sellers for price in prices(text)[-1:]]

@@ -1,4 +1,4 @@
-"""What a game is: a task that is played by rules on both sides, so that everything about it can be checked."""
+"""The definition of a game: a task whose both sides are played by rules, so that everything can be checked."""
 
 from __future__ import annotations
 

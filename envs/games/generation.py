@@ -128,7 +128,7 @@ def generate(name: str, split: Split, count: int | None = None, seed: int = 0) -
 
 
 def scripted_answer(name: str) -> Callable[[Sequence[Message], int, str], str]:
-    """What ``embedded://<game>`` answers with.
+    """Answers requests to ``embedded://<game>``.
 
     Args:
         name: The game.

@@ -127,7 +127,7 @@ def _scenario(rng: random.Random, id: str, split: Split) -> Scenario:
 
 
 def _reply(hidden: Mapping[str, Any], messages: Sequence[Message]) -> str | None:
-    """The customer, who listens for the names of details, for an apology when upset, and for brevity when hurried."""
+    """The customer's reply: reacts to the names of details, to an apology when upset, to brevity when hurried."""
     slots, tone = hidden["slots"], hidden["tone"]
     patience, calmed, given, said = _PATIENCE[tone], tone != "upset", set[str](), ""
     for message in messages:

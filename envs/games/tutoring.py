@@ -17,7 +17,7 @@ _LEAST = 0.3
 
 
 class TutoringJudge(TurnJudge):
-    """What a lesson was worth, in [0, 1].
+    """Scores a lesson, in [0, 1].
 
     1 less ``turn_cost`` for every turn of the tutor after the second, and never below 0.3, if the student says the hidden
     ``answer`` before the tutor does; ``told`` if the student says it after the tutor has; 0 if the student never does. Scenarios
@@ -58,7 +58,7 @@ class TutoringJudge(TurnJudge):
 
 
 def says(text: str, answer: str) -> bool:
-    """Whether an answer stands in a text as words or a number of its own."""
+    """Whether a text contains an answer as separate words or a separate number."""
     return bool(re.search(rf"(?<![\w.,]){re.escape(answer)}(?![\w]|[.,]\d)", text, re.IGNORECASE))
 
 
@@ -180,7 +180,7 @@ def _scenario(rng: random.Random, id: str, split: Split) -> Scenario:
 
 
 def _reply(hidden: Mapping[str, Any], messages: Sequence[Message]) -> str | None:
-    """The student, who looks for the missing fact's own words in what the tutor says."""
+    """The student's reply: looks for the missing fact's words in the tutor's."""
     facts, missing, answer = hidden["facts"], int(hidden["missing"]), str(hidden["answer"])
     patience, said, done = _PATIENCE, "", False
     for message in messages:
@@ -204,13 +204,13 @@ def _reply(hidden: Mapping[str, Any], messages: Sequence[Message]) -> str | None
 
 
 def _explains(text: str, fact: str) -> bool:
-    """Whether at least three quarters of a fact's longer words are in a text."""
+    """Whether a text contains at least three quarters of a fact's longer words."""
     words = [word.strip(",.") for word in fact.lower().split() if len(word) > 3]
     return sum(word in text.lower() for word in words) >= 0.75 * len(words)
 
 
 def _answer(messages: Sequence[Message], move: int) -> str:
-    """The tutor, who reads the facts in the system prompt and confirms what is right."""
+    """The tutor's reply: reads the facts in the system prompt and confirms correct answers."""
     system = messages[0]["content"]
     facts, answer = _facts(system)
     students = [m["content"] for m in messages if m["role"] == "user"]

@@ -1,4 +1,4 @@
-"""Action interfaces: what the policy decides."""
+"""Action interfaces: the decisions that a policy can make."""
 
 from .base import ActionInterface, Request
 from .one_phase import Decode, Plain, Route, Strategy, StrategyDecode

@@ -1,4 +1,4 @@
-"""What an action means: each interface turns the policy's action into requests to the frozen model."""
+"""The base of action interfaces: they turn the policy's action into requests to the frozen model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Request:
 
 
 class ActionInterface(ABC):
-    """How a policy uses the frozen model.
+    """Turns actions into requests to the frozen model.
 
     One turn runs `propose` → observation → action → `compile` → `reply`. A two-phase interface asks in `propose`, so
     that the policy sees what it chooses from; a one-phase interface asks in `compile`.
@@ -77,7 +77,7 @@ class ActionInterface(ABC):
         return frozenset()
 
     def endpoints(self, assistant: Endpoint) -> Mapping[str, Endpoint]:
-        """Endpoints that requests may name besides the assistant's, from which they take what they leave open."""
+        """Endpoints that requests may name; missing settings are the assistant's."""
         return {}
 
     def observation_space(self, encoder: Encoder) -> dict[str, spaces.Box]:
@@ -89,7 +89,7 @@ class ActionInterface(ABC):
         return {}
 
     def mask(self, observation: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_] | None:
-        """Which actions make sense in what is seen, one entry for each choice of each part of an action; None for all."""
+        """The valid actions of a state, one entry per choice of each part of an action; None for all."""
         return None
 
     def check(self, action: Any) -> None:

@@ -30,7 +30,7 @@ class Plain(ActionInterface):
         return {"name": self.name}
 
     def compile(self, action: Any, state: DialogueState) -> Sequence[Request]:
-        """The dialogue as it stands."""
+        """Sends the dialogue unchanged."""
         return [Request(tuple(state.messages))]
 
     def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
@@ -105,7 +105,7 @@ _RANGES = {"temperature": (0.0, 10.0), "top_p": (1e-6, 1.0), "max_tokens": (1, 1
 
 
 class Decode(ActionInterface):
-    """One choice from each grid; a grid of one value is no choice, and is sent as it is.
+    """Chooses one value from each grid; a grid of one value is sent without a choice.
 
     Args:
         temperatures: At least 0.
@@ -256,7 +256,7 @@ class Route(ActionInterface):
         return [Request(tuple(state.messages), route=self._names[int(action)])]
 
     def reply(self, action: Any, state: DialogueState, completions: Sequence[Completion]) -> Completion:
-        """That model's answer."""
+        """The chosen model's answer."""
         return completions[0]
 
     def describe(self, action: Any) -> str:

@@ -139,7 +139,7 @@ def _describe(completion: Completion, *, entropy: bool) -> list[float]:
 
 
 def _entropy(logprobs: Sequence[float]) -> float:
-    """Entropy in nats of the listed alternatives, the rest taken as one more."""
+    """Entropy in nats of the listed alternatives; the remaining probability counts as one alternative."""
     probabilities = np.exp(np.array(logprobs, np.float64))
     rest = 1 - probabilities.sum()
     if not logprobs:
@@ -186,7 +186,7 @@ class ProposeSelect(Select):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Name, n, the two wordings, and what is asked for."""
+        """Name, n, both prompts and the requested logprobs."""
         own = {"ask": self._ask, "direct": self._direct, "max_tokens": self._max_tokens}
         return {**super().settings, **own}
 

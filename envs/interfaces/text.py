@@ -35,12 +35,12 @@ class AnyText(spaces.Text):
         return f"Text({self.max_length})"
 
     def contains(self, x: Any) -> bool:
-        """Whether it is a text that is not too long."""
+        """Whether it is a text within the length limit."""
         return isinstance(x, str) and len(x) <= self.max_length
 
 
 class Text(ActionInterface):
-    """Whoever acts writes the turn: a local model, a person, a script.
+    """The action is the turn itself, written by a local model, a person or a script.
 
     An action may also be a `Completion`, which says besides whether the text was cut (``finish_reason``). What there is to
     answer is in ``info["messages"]`` of `reset` and `step`.
@@ -63,7 +63,7 @@ class Text(ActionInterface):
         return {"name": self.name, "max_length": self.action_space.max_length}
 
     def check(self, action: Any) -> None:
-        """Refuses what is no text, or too long."""
+        """Refuses actions that are not texts, or too long."""
         text = action.text if isinstance(action, Completion) else action
         if not self.action_space.contains(text):
             kind = f"{len(text):,} characters" if isinstance(text, str) else repr(text)

@@ -41,7 +41,7 @@ def cima_rows(path: Path) -> Iterator[Row]:
 
 
 def cima_draft(record: Mapping[str, Any]) -> Draft:
-    """Makes a scenario of an exercise: the policy's model is the tutor, the user says the student's last turn.
+    """Makes a scenario of an exercise: the model is the tutor, the opening turn is the student's last.
 
     Args:
         record: With ``past_convo``, in which tutor and student speak in turn, ``tutorResponses``, and the phrase's words in

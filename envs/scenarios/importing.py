@@ -26,7 +26,7 @@ IMPORTERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What may be said about an import.
+    """Options of an import.
 
     Attributes:
         split: The split of all; None to divide them.
@@ -88,7 +88,7 @@ def import_scenarios(
 
 
 def counts(scenarios: Sequence[Scenario]) -> str:
-    """How many there are of each split, for people."""
+    """Words the number of scenarios per split."""
     found: Counter[str] = Counter(scenario.split for scenario in scenarios)
     return ", ".join(f"{found[split]:,} {split}" for split in SPLITS)
 
@@ -107,7 +107,7 @@ def _maker(kind: str, options: DataOptions) -> Callable[[Mapping[str, Any]], Dra
 
 
 def _split(name: str | None) -> Split | None:
-    """The split that the user or the source wants.
+    """The split chosen by the user or the source.
 
     Raises:
         ConfigError: If it is none of ours.

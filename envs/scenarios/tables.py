@@ -13,7 +13,7 @@ from ...core.files import decode_json, numbered_lines, read_json
 
 
 class Row(NamedTuple):
-    """One record as it stands in its file.
+    """One record of a file, with its place.
 
     Attributes:
         where: Its place for people: ``data.jsonl line 3``.

@@ -129,7 +129,7 @@ def first_matches(records: Sequence[Record]) -> list[Record]:
 
 
 def _answered(records: Sequence[Record]) -> list[Record]:
-    """Those whose answers are known; others failed before they could be judged."""
+    """The records with answers; the others failed before they could be judged."""
     return [record for record in records if record["reply"] is not None and record["baseline_reply"] is not None]
 
 
@@ -195,7 +195,7 @@ def _dataset(record: Record) -> str:
 
 
 def _raw(record: Record) -> object:
-    """What the judge said: as it was imported, else its rationales."""
+    """The judge's text: as imported, otherwise its rationales."""
     source = record.get("source") or {}
     if "raw_completion" in source:
         return source["raw_completion"]

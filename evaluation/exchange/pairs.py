@@ -51,7 +51,7 @@ class PairOptions:
 
 @dataclass
 class Made:
-    """The pairs, and what is in none.
+    """Preference pairs, and counts of what was left out.
 
     Attributes:
         pairs: In the order of the records.

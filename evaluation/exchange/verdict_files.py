@@ -20,7 +20,7 @@ from .answer_files import Replies, read_answer_folder
 
 @dataclass(frozen=True)
 class ImportedMatch:
-    """One match that somebody else has judged.
+    """One match from another evaluator's files.
 
     Attributes:
         scenario: The question's id, by which intervals are clustered.

@@ -57,7 +57,7 @@ class JudgeRunner:
         self._benches = [BatchedJudge("judge", judge) if isinstance(judge, Judge) else None for judge in judges]
 
     async def ask(self, file: TextIO, done: Callable[[], None]) -> list[JudgedRecord]:
-        """Asks everything at once; the endpoint's limits decide how many requests are under way.
+        """Asks all questions concurrently, within the endpoint's limits.
 
         Args:
             file: Receives every verdict as it arrives, a JSON object a line.

@@ -1,4 +1,4 @@
-"""Labelled data by which a judge is measured: pairs of which one is better, or replies with a score.
+"""Labelled data for measuring a judge: pairs with the better reply, or replies with a score.
 
 One JSON object a line, or a JSON list of them; Parquet too. A pair: ``prompt`` or ``messages``, ``first``, ``second``,
 ``label`` (``first``, ``second``, ``tie``; also 1, 2, A, B). A score: ``prompt`` or ``messages``, ``reply``, ``score``.
@@ -153,7 +153,7 @@ PUBLIC: Mapping[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], dict[st
 
 
 def _public(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A record of a public data set in our fields; any other as it is."""
+    """Converts a record of a public data set to our fields; other records stay unchanged."""
     for fields, make in PUBLIC.values():
         if fields <= values.keys():
             return make(values)

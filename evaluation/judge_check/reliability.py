@@ -29,7 +29,7 @@ CATEGORIES = ("first", "second", "tie")
 
 @dataclass(frozen=True)
 class PairVerdicts:
-    """What a judge said of one labelled pair; verdicts name the replies as the record numbers them.
+    """A judge's verdicts on one labelled pair; replies are numbered as in the record.
 
     Attributes:
         label: ``first``, ``second`` or ``tie``.
@@ -60,14 +60,14 @@ class PairVerdicts:
 
     @property
     def shown_first(self) -> list[bool]:
-        """Of each decided verdict, whether it was for the reply that was shown first."""
+        """For each decided verdict, whether it preferred the reply shown first."""
         shown = [verdict == "first" for verdict in self.there if verdict in ("first", "second")]
         return shown + [verdict == "second" for verdict in self.back if verdict in ("first", "second")]
 
 
 @dataclass(frozen=True)
 class ScoreVerdicts:
-    """What a judge said of one scored reply.
+    """A judge's verdicts on one scored reply.
 
     Attributes:
         label: Its score by those who labelled it.
@@ -121,7 +121,7 @@ def pair_reliability(rows: Sequence[PairVerdicts]) -> dict[str, Figure]:
 
 
 def score_reliability(rows: Sequence[ScoreVerdicts], members: bool = False) -> dict[str, Figure]:
-    """Of a judge on scored replies.
+    """Measures a judge on scored replies.
 
     Args:
         rows: One for each record.
@@ -185,7 +185,7 @@ def _divided(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDAr
 
 
 def _table(row: PairVerdicts) -> list[int]:
-    """How often each verdict met the label: a table of 3 x 3, flat."""
+    """Counts verdicts against labels: a flat table of 3 x 3."""
     return [(row.every.count(verdict) if label == row.label else 0) for verdict in CATEGORIES for label in CATEGORIES]
 
 
@@ -194,7 +194,7 @@ def _kappa(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _for(rows: Sequence[PairVerdicts], decided: Sequence[Sequence[str]], which: str) -> list[list[float]]:
-    """Of the decided verdicts, whether each was for the longer reply, or for the judge's own."""
+    """For each decided verdict, whether it preferred the longer reply, or the judge's own."""
     chosen = [getattr(row, which) for row in rows]
     return [[v == c for v in d] if c is not None else [] for c, d in zip(chosen, decided, strict=True)]
 

@@ -10,7 +10,7 @@ from ...core.run_files import STEP, read_progress
 
 
 def write_scalars(folder: Path, rows: Sequence[Mapping[str, Any]], step: int) -> bool:
-    """Adds ``evaluation/win_rate/<contestant>``, with ``low`` and ``high`` likewise.
+    """Writes ``evaluation/win_rate/<contestant>``, and the same for ``low`` and ``high``.
 
     Args:
         folder: The run folder.

@@ -1,4 +1,4 @@
-"""How far an evaluation's own judge can be trusted: what its matches show, and what a `judge-check` measured."""
+"""How far the judge of an evaluation can be trusted: by its matches, and by a `judge-check`."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _checked(figure: Mapping[str, float | None]) -> str:
 def known_of_judge(
     judge: Mapping[str, Any], asks: bool, model: str, models: Mapping[str, str], check: str | None, where: str
 ) -> dict[str, Any]:
-    """What is known of a judge before it judges, as ``summary.json`` holds it under ``judge``.
+    """Describes a judge for ``judge`` in ``summary.json``.
 
     Args:
         judge: Its settings.

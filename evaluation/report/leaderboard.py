@@ -1,4 +1,4 @@
-"""What the matches of an evaluation say: a row for each contestant, and how the trained policy compares with the others."""
+"""The leaderboard of an evaluation, and paired comparisons of the trained policy with the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's report: one HTML page that asks nobody for anything, the same in Markdown and JSON, and the leaderboard as a picture.
+"""The report of a run: a self-contained HTML page, Markdown, JSON, and the leaderboard as a picture.
 
 duologue report runs/run/latest
 """
@@ -166,7 +166,7 @@ def _template() -> jinja2.Template:
 
 
 def as_json(value: Any) -> str:
-    """JSON as every reader takes it: what is no number is null."""
+    """Encodes strict JSON; NaN and infinities become null."""
 
     def known(part: Any) -> Any:
         if isinstance(part, dict):
@@ -226,7 +226,7 @@ class _Alarm(msgspec.Struct):
 
 
 class _Summary(msgspec.Struct):
-    """What a report reads of ``summary.json``; somebody else may have written it."""
+    """The fields of ``summary.json`` that a report needs, checked because the file may come from elsewhere."""
 
     requests: _Requests
     tokens: _Tokens
@@ -238,7 +238,7 @@ class _Summary(msgspec.Struct):
 
 
 class _Match(msgspec.Struct):
-    """What every line of ``matches.jsonl`` holds; somebody else may have written it."""
+    """The fields of a line of ``matches.jsonl``, checked because the file may come from elsewhere."""
 
     scenario: str
     contestant: str
@@ -258,7 +258,7 @@ class _Match(msgspec.Struct):
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """What `headline` asks for."""
+    """The rows in the form that `headline` needs."""
     rate = row.rate
     known: dict[str, Any] = {"win_rate": None, "low": None, "high": None, "n": 0}
     if rate is not None:
@@ -268,7 +268,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _browsed(records: Sequence[Record]) -> dict[str, Any]:
-    """What the page's browser of matches needs: every text once, and the matches, which have the texts' numbers."""
+    """The data of the page's match browser: every text once, and matches that refer to texts by number."""
     numbers: dict[str, int] = {}
 
     def at(text: str | None) -> int | None:
@@ -300,7 +300,7 @@ def _shown(record: Record, at: Callable[[str | None], int | None]) -> dict[str, 
 
 
 def embedded(value: object) -> str:
-    """JSON that can stand in a script element: no text in it can end the element, or be taken for markup."""
+    """JSON for a script element: no text in it can end the element or become markup."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -325,7 +325,7 @@ def number(value: float | None) -> str:
 
 
 def rated(records: Sequence[Record]) -> list[Rating]:
-    """Bradley-Terry ratings of all who met; empty where the matches do not tell how groups compare, or none was decided."""
+    """Bradley-Terry ratings; empty if the contestants are not connected by matches, or none was decided."""
     decided = [record for record in records if not record["failure"] and record["contestant"] != record["baseline"]]
     if not decided:
         return []

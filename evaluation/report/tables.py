@@ -53,7 +53,7 @@ def _interval(found: WinRate | Controlled) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as it may stand in a cell of a table or in a line: none of it is markup, and none reaches a terminal's controls."""
+    """Escapes a text for a cell of a table: no markup and no terminal controls."""
     plain = "".join(character for character in " ".join(text.split()) if character.isprintable())
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
@@ -90,7 +90,7 @@ def _figures(row: Mapping[str, Any]) -> list[str]:
 
 
 def shortened(text: str, width: int) -> str:
-    """A text in one line of at most ``width`` characters, what is left out in the middle; controls become spaces."""
+    """Shortens a text to one line of at most ``width`` characters by cutting its middle; controls become spaces."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     tail = (width - 1) // 2
     return line if len(line) <= width else f"{line[: width - 1 - tail]}…{line[len(line) - tail :]}"
@@ -127,7 +127,7 @@ def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def is_constant(contestant: str) -> bool:
-    """Whether a contestant always takes the same action; one plain sample stands for actions that are exchangeable."""
+    """Whether a contestant always takes the same action; a plain sample represents exchangeable actions."""
     return contestant.startswith("always ") or contestant == PLAIN_SAMPLE
 
 

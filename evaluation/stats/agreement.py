@@ -1,4 +1,4 @@
-"""How far judges agree, with labels and with each other: pure functions over sequences."""
+"""Agreement of judges with labels and with each other: pure functions over sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROUNDING = 1e-12
 
 
 class Figure(NamedTuple):
-    """A figure with its 95% interval and what it was made of; NaN where it does not exist."""
+    """A figure with its 95% interval and sample size; NaN where it does not exist."""
 
     value: float
     low: float
@@ -45,7 +45,7 @@ def cohens_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> float:
 
 
 def krippendorffs_alpha(ratings: npt.ArrayLike) -> float:
-    """Krippendorff's alpha, interval level, of any number of raters who need not have rated everything.
+    """Krippendorff's alpha (interval level) of any number of raters, with missing ratings.
 
     1 - D_o / D_e with squared differences (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability"), where the sum
     over pairs of ratings of one object is taken from their spread: Σ_{i≠j} (x_i - x_j)² = 2 m Σ_i (x_i - mean)².
@@ -98,7 +98,7 @@ def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def repeat_agreement(verdicts: Sequence[Hashable]) -> float:
-    """The share of pairs of repeats that agree: 1 if a judge always says the same. NaN for fewer than two."""
+    """The share of pairs of repeats that agree: 1 for a judge that never changes its verdict. NaN for fewer than two repeats."""
     n = len(verdicts)
     if n < 2:
         return float("nan")

@@ -84,7 +84,7 @@ def two_way_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[
 
 
 def gate(standings: Sequence[PolicyReturns]) -> dict[str, Any]:
-    """Whether the agent's policy beats the best constant one, and that one chance, with intervals apart.
+    """Whether the agent beats the best constant policy, and that policy beats chance, with disjoint intervals.
 
     Args:
         standings: With one ``random``, any number of ``constant``, one ``learnt`` or more, of which the first counts, and

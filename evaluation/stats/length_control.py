@@ -26,7 +26,7 @@ _STEPS, _TOLERANCE = 100, 1e-8
 
 @dataclass(frozen=True)
 class Anchor:
-    """Further observations that hold the style's coefficient in place, such as AlpacaEval's baseline told to be verbose.
+    """Additional observations that anchor the style's coefficient, as AlpacaEval does with a verbose baseline.
 
     θ does not enter for them.
 

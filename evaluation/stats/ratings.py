@@ -17,7 +17,7 @@ from scipy.special import expit
 
 @dataclass(frozen=True)
 class Battles:
-    """Who met whom, and how it went.
+    """Battles: pairs of contestants with scores.
 
     Attributes:
         names: The contestants, in the order of their indices.
@@ -137,7 +137,7 @@ class _Pairs:
         return chances
 
     def hessian(self, theta: Floats) -> Floats:
-        """Of the negative log-likelihood, with a term that fixes the mean."""
+        """The Hessian of the negative log-likelihood, with a term that fixes the mean."""
         p = self.expected(theta)
         spread = self.met * p * (1 - p)
         matrix = np.full((self.count, self.count), 1 / self.count)

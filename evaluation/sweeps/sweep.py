@@ -83,7 +83,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one parameter does, the others and the seed held equal where the sweep allows it.
+    """The effect of one parameter, at equal values of the others and of the seed where possible.
 
     Attributes:
         parameter: Its name.
@@ -150,7 +150,7 @@ def over_seeds(jobs: Iterable[Job]) -> Mean:
 
 
 def effects(sweep: Sweep) -> list[Effect]:
-    """What each swept parameter does."""
+    """Computes the effect of each swept parameter."""
     decided = [job for job in sweep.jobs if job.value is not None]
     found = [_effect(parameter, decided) for parameter in sweep.parameters]
     return [effect for effect in found if effect.values or effect.rank_correlation is not None]

@@ -1,4 +1,4 @@
-"""Limits on requests, tokens and money, and what was used.
+"""Limits on requests, tokens and money, and their usage.
 
 How fast requests may be sent is in `inference.transport`.
 """

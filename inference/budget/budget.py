@@ -1,4 +1,4 @@
-"""What a run may spend: requests, tokens and money, by role and for the whole.
+"""Budgets of a run: limits on requests, tokens and money, by role and in total.
 
 An amount that is certainly enough is set aside before a request is sent, and what it really cost is booked when the answer
 is there. What is set aside near a limit may come back, so a request waits for it before the run is ended.
@@ -82,7 +82,7 @@ class BudgetSettings:
 
 
 class Budget:
-    """Limits, and what was spent so far. Used on one event loop only.
+    """Limits, and the amounts spent so far. Used on one event loop only.
 
     Args:
         limits: For the whole run.
@@ -108,7 +108,7 @@ class Budget:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def close(self) -> None:
-        """Frees what it holds."""
+        """Closes the budget."""
 
     @property
     def limited(self) -> bool:
@@ -117,7 +117,7 @@ class Budget:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether a limit can only be kept if the longest answer is known beforehand."""
+        """Whether a limit needs the length of the longest answer in advance."""
         every = [self.limits, *self.roles.values()]
         return any(limits.tokens is not None or limits.usd is not None for limits in every)
 
@@ -128,7 +128,7 @@ class Budget:
 
     @property
     def total(self) -> Amount:
-        """What all roles spent, with what is set aside."""
+        """The amount spent by all roles, reserved amounts included."""
         return sum(self.spent.values(), Amount())
 
     async def reserve(self, role: str, amount: Amount) -> None:
@@ -153,7 +153,7 @@ class Budget:
         self._book(role, amount)
 
     def settle(self, role: str, reserved: Amount, actual: Amount) -> None:
-        """Books what was really spent in place of what was set aside."""
+        """Replaces a reserved amount by the amount spent."""
         self._open[role] -= 1
         self._held[role] = self._held[role] - reserved if self._open[role] else Amount()
         self._book(role, actual - reserved)
@@ -184,7 +184,7 @@ class Budget:
 
 
 class Overrun:
-    """By how much one endpoint's answers exceed the length that requests allow, for servers that ignore ``max_tokens``.
+    """Tracks how far an endpoint's answers exceed the allowed length, for servers that ignore ``max_tokens``.
 
     The first request goes alone, so that no others rely on a bound that the server does not keep.
 
@@ -206,7 +206,7 @@ class Overrun:
 
 
 class Account:
-    """What one call sets aside, attempt by attempt.
+    """The reservations of one call, attempt by attempt.
 
     Args:
         budget: Where it is booked.
@@ -254,22 +254,22 @@ class Account:
             self._release()
 
     def billed(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """The attempt was answered, and the server says what it counted."""
+        """Settles an answered attempt with the usage that the server reports."""
         cost_usd = self._price.cost_usd(prompt_tokens, completion_tokens)
         if self._overrun is not None:
             self._overrun.see(completion_tokens, self._longest)
         self._close(Amount(1, prompt_tokens + completion_tokens, cost_usd))
 
     def free(self) -> None:
-        """The attempt was refused, or never sent: nobody bills it."""
+        """Settles an attempt that was refused or never sent: it is not billed."""
         self._close(Amount())
 
     def refused(self) -> None:
-        """The attempt was refused for what it asked: a request, and nobody bills it."""
+        """Settles an attempt refused for its content: it counts as a request and is not billed."""
         self._close(Amount(1))
 
     def unknown(self) -> None:
-        """Nobody knows whether the attempt is billed: it counts as it was set aside."""
+        """Settles an attempt of unknown outcome: the reserved amount counts."""
         self._close(self._held or Amount())
 
     def _close(self, actual: Amount) -> None:

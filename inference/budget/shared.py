@@ -46,7 +46,7 @@ _SEEN = "UPDATE duologue_spent SET seen = ? WHERE scope = ? AND worker = ?"
 
 
 class Refusal(NamedTuple):
-    """Why an amount could not be taken; and whether some worker may still give back what is missing."""
+    """The reason for refusing an amount, and whether a worker may still return the missing part."""
 
     reason: str
     may_come_back: bool
@@ -73,7 +73,7 @@ class SharedBudgetStore:
         self._database: _Database = _Postgres(place, scope) if is_address(place) else _SQLite(Path(place).expanduser())
 
     def spent(self) -> dict[str, Amount]:
-        """What all workers spent, by role; what is set aside is part of it.
+        """The amounts spent by all workers, by role, reserved amounts included.
 
         Raises:
             CassetteError: If the database cannot be used.
@@ -112,7 +112,7 @@ class SharedBudgetStore:
         return refusal
 
     def settle(self, role: str, difference: Amount) -> None:
-        """Books what was spent in place of what was set aside, as the difference of the two."""
+        """Replaces a reserved amount by the amount spent, by adding their difference."""
         self._database.run(lambda execute: self._book(execute, role, difference, -1))
 
     def beat(self) -> None:
@@ -251,7 +251,7 @@ class SharedBudget(Budget):
             raise
 
     def settle(self, role: str, reserved: Amount, actual: Amount) -> None:
-        """Books what was really spent in place of what was set aside."""
+        """Replaces a reserved amount by the amount spent."""
         super().settle(role, reserved, actual)
         self._submit(role, actual - reserved)
 
@@ -265,13 +265,13 @@ class SharedBudget(Budget):
             self._broken = settled.exception()
 
     async def _beat(self) -> None:
-        """While something is set aside, says now and then that this worker lives."""
+        """Updates this worker's heartbeat while it holds reservations."""
         while self._open.total():
             await asyncio.sleep(STALE_S / 6)
             self._thread.submit(self._store.beat).add_done_callback(self._note)
 
     def close(self) -> None:
-        """Books what is on its way, and closes the common account; warns if anything could not be booked."""
+        """Writes pending amounts and closes the shared store; warns about amounts that could not be written."""
         self._thread.shutdown(wait=True)
         self._store.close()
         if self._broken is not None:

@@ -57,7 +57,7 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, roles: Mapping[str, Usage]) -> None:
-        """Adds what was asked for before, by role."""
+        """Adds earlier usage, by role."""
         with self._lock:
             for role, usage in roles.items():
                 self.roles[role] = self.roles.get(role, Usage()) + usage
@@ -79,7 +79,7 @@ class Meter:
         self.on_change()
 
     def count_paid(self, role: str, prompt_tokens: int, completion_tokens: int, cost_usd: float) -> None:
-        """Adds one paid request that is no completion, such as one for embeddings."""
+        """Counts one paid request other than a completion, for example one for embeddings."""
         with self._lock:
             usage = Usage(1, 0, 0, prompt_tokens, completion_tokens, cost_usd)
             self.roles[role] = self.roles.get(role, Usage()) + usage

@@ -75,7 +75,7 @@ class _Request(msgspec.Struct):
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    """One line of an export; ``request`` and ``body`` are the exact texts, as keys are taken of their bytes."""
+    """One line of an export; ``request`` and ``body`` are exact, because keys are hashes of their bytes."""
 
     request: str
     body: str
@@ -84,7 +84,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PackedRow(NamedTuple):
-    """One answer as it is stored; see `packing`."""
+    """One packed answer, as stored."""
 
     key: bytes
     request: bytes
@@ -251,7 +251,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[PackedRow]:
-    """Every answer, packed as it is stored."""
+    """Yields every answer, packed as stored."""
     return map(
         PackedRow._make,
         connection.execute("SELECT key, request, body, CAST(latency_s AS REAL), CAST(created AS REAL) FROM answers"),
@@ -277,7 +277,7 @@ def _lines(source: Path) -> Iterator[_Line]:
 
 
 class Lengths(NamedTuple):
-    """How long one endpoint's requests and answers are.
+    """Mean lengths of an endpoint's requests and answers.
 
     Attributes:
         answers: How many were looked at; 0 if the figures are assumed.

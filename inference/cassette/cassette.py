@@ -31,7 +31,7 @@ _PLAIN = b"{"
 
 
 def pack(text: bytes) -> bytes:
-    """A text as it is stored: compressed if it is long, with a checksum in either case."""
+    """Packs a text for storage: compressed if it is long, always with a checksum."""
     if len(text) < _SMALL and text.startswith(_PLAIN):
         return text + zlib.crc32(text).to_bytes(4, "big")
     return zlib.compress(text, 1)
@@ -77,7 +77,7 @@ _GATHER_S = 0.004
 
 
 class Answers(Protocol):
-    """Where answers are kept: packed, by key. Reading and writing happen in different threads.
+    """Storage of packed answers by key. Reading and writing happen in different threads.
 
     Every method raises `CassetteError` if the place cannot be used.
     """
@@ -101,7 +101,7 @@ class Answers(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what is open; using it again opens it again."""
+        """Closes the connections; the next use opens them again."""
         ...
 
 
@@ -219,7 +219,7 @@ class Cassette:
         self._later(self._answers.claims.release, [key])
 
     def renew(self) -> None:
-        """Keeps the claims for requests that are still under way."""
+        """Renews the claims of running requests."""
         self._later(self._answers.claims.renew)
 
     def _later(self, action: Callable[..., None], *values: Any) -> None:
@@ -309,7 +309,7 @@ class Cassette:
         return self._answers.count()
 
     def close(self) -> None:
-        """Writes what is pending and closes the file."""
+        """Writes pending answers and closes the file."""
         self._later(self._answers.claims.release_all)
         self._writer.shutdown(wait=True)
         self._reader.shutdown(wait=True)

@@ -52,7 +52,7 @@ class Claims:
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
     def claim(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Claims what nobody else has claimed and nobody has answered; returns the keys that it got."""
+        """Claims requests that are neither claimed nor answered; returns the claimed keys."""
         wanted = sorted(set(keys))  # in order, so that two processes never wait for each other
 
         def act(execute: Execute) -> set[bytes]:
@@ -81,7 +81,7 @@ class Claims:
         return granted
 
     def release(self, keys: Sequence[bytes], execute: Execute | None = None) -> None:
-        """Gives claims up; in a transaction of its own, or in that of ``execute``."""
+        """Releases claims, in a new transaction or in that of ``execute``."""
         if self._made and keys:
             marks = ", ".join("?" * len(keys))
             self._run(execute, f"DELETE FROM {self._table} WHERE owner = ? AND key IN ({marks})", [self.owner, *keys])
@@ -103,7 +103,7 @@ class Claims:
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether the owner was a process of this machine that has ended, or is named as nobody is."""
+    """Whether the owner is a process of this machine that has ended, or is malformed."""
     found = re.fullmatch(r"(.+)/([0-9]{1,9})/[^/]*", owner)
     if found is None or not int(found[2]):
         return True

@@ -225,7 +225,7 @@ _ADD = "INSERT INTO duologue_answers VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO 
 
 
 def is_address(place: object) -> bool:
-    """Whether a place is an address of PostgreSQL, and not a file."""
+    """Whether a place is a PostgreSQL address rather than a file."""
     return isinstance(place, str) and urlsplit(place).scheme in SCHEMES
 
 

@@ -1,4 +1,4 @@
-"""Equal requests are made once: what is under way is waited for, what is kept is found, and the rest is asked and kept."""
+"""Makes equal requests once: finds stored answers, joins running requests, and asks and stores the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
 class SingleFlights:
-    """The requests under way by their addresses. Used on one event loop only.
+    """The running requests by key. Used on one event loop only.
 
     Args:
         cassette: Where answers are kept.
@@ -38,7 +38,7 @@ class SingleFlights:
         read: Callable[[bytes, float, bool], R],
         fetch: Callable[[], Coroutine[Any, Any, tuple[bytes, float, R]]],
     ) -> R:
-        """Finds the answer in the cassette, or waits for the same request under way, or asks and keeps the answer.
+        """Finds the answer in the cassette, or joins the same running request, or asks and stores the answer.
 
         Where another process has claimed the request, its answer is waited for.
 

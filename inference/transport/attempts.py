@@ -84,7 +84,7 @@ class Attempts:
 
     @property
     def latency_s(self) -> float:
-        """Seconds that the call has taken so far, waiting at the gate left out."""
+        """Seconds that the call has taken so far, without waiting for the limiter."""
         running = 0.0 if self._started is None else time.monotonic() - self._started
         return self._deadline_s - self._left_s + running
 
@@ -216,7 +216,7 @@ class Attempts:
 
     @staticmethod
     def _settle(account: Account, usage: Counted | None) -> None:
-        """Books what the server says it counted; a redirect and a server that does not count are booked as set aside."""
+        """Settles an attempt with the server's usage; without usage the reserved amount counts."""
         billed = None if usage is None else usage.billed
         if billed is None:
             account.unknown()

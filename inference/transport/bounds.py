@@ -1,4 +1,4 @@
-"""What holds for all calls of one client: its budgets, and that the run may have been told to end."""
+"""Client-wide budget, retry budget and stop flag."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bounds:
     _unpriced: set[str] = field(default_factory=set)
 
     def check(self) -> None:
-        """Refuses a call if the run was told to end.
+        """Refuses a call if the run was stopped.
 
         Raises:
             RunStopped: As it was given.
@@ -55,7 +55,7 @@ class Bounds:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Waits until no call is under way."""
+        """Waits until no call is running."""
         while self._under_way:
             self._idle = asyncio.Event()
             await self._idle.wait()

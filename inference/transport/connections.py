@@ -21,7 +21,7 @@ from yarl import URL
 
 
 class Deadlines:
-    """The limits of what is under way on one event loop."""
+    """Time limits of running requests on one event loop."""
 
     def __init__(self) -> None:
         self._running: set[Limit] = set()
@@ -45,7 +45,7 @@ class Deadlines:
         self._timer = asyncio.get_running_loop().call_at(at, self._look)
 
     def _look(self) -> None:
-        """Ends what is over, and sets the timer for what will be over first."""
+        """Ends expired requests and sets the timer for the next one."""
         self._timer, now = None, asyncio.get_running_loop().time()
         for limit in [limit for limit in self._running if limit.at <= now]:
             self._running.discard(limit)
@@ -100,7 +100,7 @@ MOST_BYTES = 2**28
 
 
 class Answer(NamedTuple):
-    """What came back: the status, the headers as they were sent, and the body, decompressed."""
+    """An HTTP answer: status, original headers, decompressed body."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -129,7 +129,7 @@ class ConnectionPool:
 
     @property
     def can_carry(self) -> bool:
-        """False behind a proxy that aiohttp does not speak to, such as SOCKS."""
+        """False behind a proxy that aiohttp does not support (SOCKS)."""
         return self.proxy is None or urlsplit(self.proxy).scheme in ("http", "https")
 
     def route(self, url: URL, headers: Iterable[tuple[str, str]]) -> Route:
@@ -157,7 +157,7 @@ class ConnectionPool:
 
 
 class Route:
-    """Sends bodies to one address with the same headers; a context for those who are about to.
+    """Sends bodies to one address with the same headers; a context manager that counts its users.
 
     Args:
         connector: The pool of connections; not closed here.
@@ -228,7 +228,7 @@ class Route:
             self.retire()
 
     def retire(self) -> None:
-        """Says that nobody will enter any more; those inside end as they would."""
+        """Accepts no new requests and closes after the last one."""
         self._retired = True
         if not self._users:
             self._session.detach()

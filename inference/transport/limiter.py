@@ -1,4 +1,4 @@
-"""Who may send to an endpoint, and when: rate limits, the adaptive number of concurrent requests, their queue."""
+"""Limits requests to an endpoint: rate limits, an adaptive number of concurrent requests, a queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 class TokenBucket:
-    """A quota that refills steadily; what is taken may be corrected when the true amount is known.
+    """A quota that refills steadily; amounts may be corrected afterwards.
 
     It may go below zero, which later takers wait out: so an amount larger than the bucket is possible, and the mean rate
     holds.
@@ -34,7 +34,7 @@ class TokenBucket:
         return max(0.0, (min(1.0, self._size) - self._level) / self._per_s)
 
     def take(self, amount: float) -> None:
-        """Takes an amount; give a negative one to put back what was not used."""
+        """Takes an amount; a negative amount puts it back."""
         self._level = min(self._size, self._level - amount)
 
     def _fill(self, now: float) -> None:
@@ -58,7 +58,7 @@ WINDOW = 64
 
 @dataclass
 class _Window:
-    """Answers that came while every place was taken."""
+    """Counts of answers that came while all places were taken."""
 
     start: float
     answers: int = 0
@@ -66,7 +66,7 @@ class _Window:
 
 
 class AdaptiveLimit:
-    """The number of requests that may be under way at once.
+    """The adaptive limit of concurrent requests.
 
     It starts at what the user allows and never exceeds it.
 
@@ -146,7 +146,7 @@ OVERLOADED = frozenset((429, 503, 529))
 
 @dataclass(slots=True)
 class Place:
-    """A request under way: whose it is, when it was sent, and the tokens that were set aside for it."""
+    """A running request: role, start time and reserved tokens."""
 
     role: str
     sent_at: float
@@ -187,7 +187,7 @@ class Limiter:
         self._alarm: asyncio.TimerHandle | None = None
 
     def try_enter(self, role: str, tokens: float = 0.0) -> Place | None:
-        """A place if one is free now and nobody waits for it; else None."""
+        """Takes a free place without waiting; None if there is none or others wait."""
         now = self._clock()
         if self._waiting or self._full or now < self._closed_until or (self._quotas and self._delay_s(now) > 0):
             return None
@@ -265,7 +265,7 @@ class Limiter:
         return first
 
     def _pause(self, now: float, retry_after_s: float | None, *, first: bool) -> None:
-        """Nobody else is sent into a refusal: all wait for as long as the server says, or a little longer each time."""
+        """Pauses all requests after a refusal, as long as the server asks, otherwise longer each time."""
         if retry_after_s is not None and retry_after_s > 0:
             pause_s = min(retry_after_s, LONGEST_PAUSE_S)
         elif first:

@@ -159,7 +159,7 @@ def refused_parameter(refusal: Refusal, sent: Mapping[str, Any]) -> str | None:
 
 
 def _mentions(text: str) -> Iterator[tuple[int, int, str]]:
-    """Where a text names what may be a parameter; ordinary words such as `stop` count in quotes only."""
+    """Finds names of parameters in a text; ordinary words like `stop` count only in quotes."""
     for match in _IDENTIFIER.finditer(text):
         start, end = match.span()
         quoted = text[start - 1 : start] in tuple(_QUOTES) and start > 0

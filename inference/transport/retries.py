@@ -20,7 +20,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER = 0.5, 8.0, 0.25
 
 
 def may_pass(answer: Answer) -> bool:
-    """Whether a refusal is worth a further attempt, by its status and by what the server says in its headers."""
+    """Whether a refusal may pass on another attempt, by its status and headers."""
     wait_s = retry_after(answer, time.time())
     if wait_s is not None and wait_s > _LONGEST_WAIT_S:
         return False

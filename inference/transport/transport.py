@@ -41,7 +41,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 @dataclass
 class _Record:
-    """What one endpoint has done so far.
+    """The history of one endpoint.
 
     Attributes:
         answered: Whether it ever gave an answer.
@@ -351,7 +351,7 @@ def _where(endpoint: Endpoint) -> str:
 
 
 def _without(name: str) -> str:
-    """How to do without a parameter that is needed as things are configured."""
+    """The advice for a required parameter that the endpoint refuses."""
     if name in ("logprobs", "top_logprobs"):
         return (
             "set `interface.logprobs=false`, or a judge's `logprobs=never`, or choose a model whose API gives logprobs"
@@ -360,13 +360,13 @@ def _without(name: str) -> str:
 
 
 def _hint(refusal: Refusal, sent: Mapping[str, Any]) -> str:
-    """What may be behind an internal error: some servers fail so where they do not know a field of the request."""
+    """A hint for internal errors: some servers fail this way on unknown fields."""
     fields = [f"`{name}`" for name in ("logprobs", "response_format") if sent.get(name)]
     return f". It may be unable to serve {' or '.join(fields)}" if refusal.status in (500, 501) and fields else ""
 
 
 def _prompt(sent: Mapping[str, Any]) -> bytes:
-    """What two requests have in common that ask the same."""
+    """The part of a request that identifies its prompt."""
     return _encode(sent.get("messages", sent.get("input", sent)))
 
 
@@ -375,7 +375,7 @@ def _no_address(endpoint: Endpoint, error: Exception) -> EndpointRefused:
 
 
 def _tokens(endpoint: Endpoint, content: bytes) -> float:
-    """A rough count of what a request will be counted for; only made where there is a quota."""
+    """Estimates the tokens of a request; only needed with a token limit."""
     if endpoint.tokens_per_minute is None:
         return 0.0
     return len(content) / _BYTES_PER_TOKEN + (endpoint.sampling.max_tokens or _USUAL_COMPLETION)

@@ -1,4 +1,4 @@
-"""What all judges share that ask a judge model: how they ask, ask again, and learn what the endpoint can do."""
+"""Asking a judge model: prompts, retries, and the capabilities that the endpoint turns out to have."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Asker:
 
     @staticmethod
     def _may_refuse(error: Exception) -> bool:
-        """Whether an error may come from what need not be used; some servers answer 500 to fields that they do not know."""
+        """Whether an error may come from an optional field; some servers answer 500 to unknown fields."""
         return not isinstance(error, CallFailed) or isinstance(error, Rejected) or error.status in (500, 501)
 
     def _give_up(self) -> bool:
@@ -167,7 +167,7 @@ def dialogue(turn: Turn) -> str:
 
 
 def unread(answer: Completion, wanted: str) -> Failure:
-    """A failure that says what the answer should have held and quotes what it says, or that the judge refused."""
+    """Builds the failure of an unreadable answer: what was expected, and a quotation."""
     if refuses(answer.text):
         return Failure(f"the judge refused: {answer.text[:80]!r}")
     return Failure(f"the judge's answer holds no {wanted}: {answer.text[-80:]!r}")

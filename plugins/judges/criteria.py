@@ -1,4 +1,4 @@
-"""Rubrics: what a judge model looks at, read from a YAML file such as this one.
+"""Rubrics: criteria for judge models, read from YAML files of this form.
 
     scale: [1, 5]
     criteria:
@@ -61,7 +61,7 @@ class Rubric:
     criteria: Mapping[str, Criterion]
 
     def described(self) -> str:
-        """The criteria as a judge model reads them, one a line, with what the grades mean."""
+        """The criteria for a prompt, one per line, with the meaning of the grades."""
         lines = []
         for name, criterion in self.criteria.items():
             lines.append(f"- {name}: {' '.join(criterion.text.split())}")

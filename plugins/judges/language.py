@@ -1,4 +1,4 @@
-"""Whether a reply is in the language that is wanted."""
+"""A judge of the reply's language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judge model that says which of two replies is better."""
+"""A judge model that compares two replies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _ALONE = re.compile(
 
 
 class Choice(NamedTuple):
-    """Who won, and where in the text that is said."""
+    """The winner, and its place in the text."""
 
     winner: Winner
     start: int
@@ -142,7 +142,7 @@ class PairwiseLLMJudge(BaseJudge):
 
 
 def shown(first: Turn, second: Turn) -> tuple[str, str, str]:
-    """What the judge model reads of a pair: the dialogue that both share, and what each made of it.
+    """The texts of a pair for the prompt: the common dialogue, and both continuations.
 
     Args:
         first: The last turn of a dialogue.
@@ -187,13 +187,13 @@ def read_choice(text: str) -> Choice | None:
 
 
 def _negated(said: str, found: re.Match[str]) -> bool:
-    """Whether the sentence that says it denies it, or only considers it."""
+    """Whether the sentence negates the verdict, or only considers it."""
     begin = max(said.rfind(mark, 0, found.start()) for mark in (". ", "\n", "! ", "? ", "; ", ": ", ", "))
     return found.re is _PATTERNS[-1] and bool(_NEGATED.search(said, max(begin, 0), found.end()))
 
 
 def _winner(found: re.Match[str]) -> Winner | None:
-    """Who won; None where a reply is compared with itself."""
+    """The winner; None if a reply is compared with itself."""
     if found["choice"]:
         return _WINNERS[found["choice"].lower().removeprefix("a ").strip()]
     sign, one, two = found["sign"].lower(), found["one"], found["two"]

@@ -118,7 +118,7 @@ class ScorePanel:
 
 
 class PairPanel:
-    """What most members prefer; a tie where two outcomes have equally many."""
+    """The majority of the members; a tie if two outcomes have equally many votes."""
 
     def __init__(self, members: Mapping[str, PairwiseJudge], quorum: int) -> None:
         self._members, self._quorum = members, quorum or len(members)
@@ -147,7 +147,7 @@ class PairPanel:
 
 
 def _failure(verdicts: Mapping[str, Verdict | Preference]) -> Failure | None:
-    """The members' failures as one; None if nobody failed."""
+    """Joins the members' failures; None if there is none."""
     failed = [f"{name}: {verdict.error}" for name, verdict in verdicts.items() if isinstance(verdict, Failure)]
     return Failure("; ".join(failed)) if failed else None
 

@@ -1,4 +1,4 @@
-"""How easily a reply can be read."""
+"""A judge of readability."""
 
 from __future__ import annotations
 

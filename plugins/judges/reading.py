@@ -1,4 +1,4 @@
-"""Reads what a judge model answered: a grade on a scale, from the text and from the tokens' probabilities."""
+"""Reads grades from a judge model's answer: from the text, and from the tokens' probabilities."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Patterns(NamedTuple):
 
 @lru_cache
 def _patterns(low: int, high: int) -> _Patterns:
-    """What a grade on a scale looks like."""
+    """Patterns of a grade on a scale."""
     top = rf"(?:{high}(?:\.0+)?|{_WORDS[high]})" if high in _WORDS else rf"{high}(?:\.0+)?"
     label = rf"""
         (?: (?: (?P<limit> (?:max(?:imum)?|min(?:imum)?|highest|lowest|perfect|possible|sub)[\W_]*)
@@ -79,7 +79,7 @@ def _patterns(low: int, high: int) -> _Patterns:
 
 
 def spoken(text: str) -> tuple[str, int]:
-    """What a text says after and before its thoughts, and at which place of the text that begins."""
+    """The parts of a text outside of its thoughts, with their positions."""
     begin = text.rfind("</think>")
     begin = 0 if begin < 0 else begin + len("</think>")
     said = text[begin:].partition("<think>")[0]
@@ -88,7 +88,7 @@ def spoken(text: str) -> tuple[str, int]:
 
 
 def refuses(text: str) -> bool:
-    """Whether an answer begins as refusals do."""
+    """Whether an answer begins like a refusal."""
     return bool(_REFUSAL.match(spoken(text)[0]))
 
 
@@ -155,7 +155,7 @@ def expected_grade(tokens: Sequence[TokenLogprob], low: int, high: int) -> float
 
 
 def alternatives(tokens: Sequence[TokenLogprob], start: int, end: int | None = None) -> dict[str, float]:
-    """What the model might have said in place of the token at a place, with natural-log probabilities.
+    """The alternatives of a token, with natural-log probabilities.
 
     Args:
         tokens: The answer's tokens.

@@ -165,7 +165,7 @@ def _loose_objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _repeats(node: yaml.Node | None) -> bool:
-    """Whether a key stands twice in an object."""
+    """Whether an object contains a key twice."""
     if not isinstance(node, yaml.MappingNode):
         return False
     keys = [str(key.value) for key, _ in node.value]

@@ -1,4 +1,4 @@
-"""Whether a reply is abusive."""
+"""A judge of abusive language."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def mean_scores(infos: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def describe_replies(replies: Sequence[str]) -> dict[str, float]:
-    """What replies are like, as `RolloutStats.replies` has it, less the action's entropy."""
+    """Figures of replies for `RolloutStats.replies`, without the action's entropy."""
     if not replies:
         return {}
     return {
@@ -211,7 +211,7 @@ def _thirds(series: Sequence[float]) -> str:
 
 
 class AlarmWatch:
-    """The alarms of a training: which are on, and what was said of them.
+    """Tracks the alarms of a training.
 
     Args:
         reward: Whose judges are watched; None where there are none.

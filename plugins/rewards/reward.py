@@ -1,4 +1,4 @@
-"""From verdicts to the reward: weights, gates, potentials, costs, and a hook for those who want it otherwise."""
+"""From verdicts to the reward: weights, gates, potentials and costs, or a plugin's hook."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Reward:
 
     @property
     def judges_ends(self) -> bool:
-        """Whether a judge waits for the dialogue's end. The end by ``max_turns`` is then one like others, not a cut."""
+        """Whether a judge waits for the dialogue's end; ``max_turns`` then terminates instead of truncating."""
         return any(entry.when == "end" for entry in self.entries.values())
 
     async def judge(
@@ -169,7 +169,7 @@ class Reward:
         return Judged(float(value), verdicts, None, terms, reached)
 
     def _sums(self, name: str) -> bool:
-        """Whether the name is that of a judge in the weighted sum."""
+        """Whether a judge is part of the weighted sum."""
         return name in self.weights and self.entries[name].when != "potential"
 
     async def _ask(self, turn: Turn, ended: bool | Awaitable[bool]) -> dict[str, Verdict]:

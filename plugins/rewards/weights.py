@@ -1,4 +1,4 @@
-"""How one judge enters the reward: its weight, and running statistics of its scores."""
+"""Weights of judges in the reward, and running statistics of their scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def spread(weights: Mapping[str, float], present: Iterable[str]) -> float | None
 
 @dataclass(frozen=True)
 class Weighted:
-    """How a judge enters the reward.
+    """The settings that every judge of a reward has.
 
     What enters is the raw score, length-controlled, normalised, clipped and weighted, in this order. Logged is the raw score.
 
@@ -109,7 +109,7 @@ class Scale:
 
     @property
     def slope(self) -> float:
-        """What one more word adds to the score, by least squares; 0 where the lengths do not tell."""
+        """The change of the score per word, by least squares; 0 if the lengths do not vary."""
         return self.products / self.word_squares if self.word_squares > _NONE else 0.0
 
     def length_controlled(self, score: float, words: int) -> float:
@@ -145,7 +145,7 @@ class Scale:
 
 
 class Scales:
-    """What becomes of all judges' scores before they are weighed.
+    """Scales the judges' scores before they are weighted.
 
     Args:
         entries: How each judge enters; those that ask for no statistics have none.
@@ -156,7 +156,7 @@ class Scales:
         self._scales = {name: Scale() for name, e in entries.items() if e.normalise or e.length_control}
 
     def scaled(self, name: str, score: float, words: int) -> float:
-        """One judge's score, length-controlled, normalised and clipped as its entry says."""
+        """Scales one judge's score: length control, normalisation and clipping as configured."""
         entry, scale = self._entries[name], self._scales.get(name)
         if scale is not None:
             if entry.length_control:

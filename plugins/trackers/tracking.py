@@ -67,7 +67,7 @@ class BackgroundWorker:
         self._thread.start()
 
     def hand(self, work: Callable[[], object]) -> None:
-        """Adds work; it is done after what was handed before, or never if something failed."""
+        """Queues work behind earlier work; nothing runs after an error."""
         self._work.put(work)
 
     def close(self, timeout_s: float) -> None:
@@ -104,7 +104,7 @@ FILES = ("report.html", "report.md", "report.json", "report.svg", SUMMARY, CONFI
 
 
 class Tracker(Protocol):
-    """One tracker of one run; all methods are called from one thread of its own.
+    """One tracker of one run; all methods are called from one separate thread.
 
     Attributes:
         wait_s: Seconds for which the end of the run waits for it.
@@ -154,7 +154,7 @@ class Tracking:
 
     @hookimpl
     def duologue_rollout_end(self, run: RunInfo) -> None:
-        """Hands over what is new in the curves."""
+        """Sends new rows of the curves."""
         for tracked in self._open.get(run.folder, ()):
             tracked.go_on()
 
