@@ -134,9 +134,11 @@ def waited_for(condition, process):
     for _ in range(1200):
         if condition():
             return
-        assert process.poll() is None
+        if process.poll() is not None:
+            raise AssertionError(f"it ended before: {process.communicate()}")
         time.sleep(0.1)
-    raise AssertionError("it did not happen within two minutes")
+    process.kill()
+    raise AssertionError(f"it did not happen within two minutes: {process.communicate()}")
 
 
 def status(folder):
@@ -168,7 +170,7 @@ PIPES = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_every_job_and_what_was_not_begun_is_named(server, tmp_path, number):
     """SIGINT comes to the whole group, as Ctrl-C sends it."""
-    server.delay_s = lambda body: 0.2
+    server.delay_s = lambda body: 2.0
     process = started(tmp_path, *tried(server, "-m", "seed=1,2,3,4", "--workers", "2"), start_new_session=True, **PIPES)
     waited_for(lambda: both_asked(server, tmp_path), process)
     jobs = [owner(tmp_path / "sweep" / number) for number in "01"]
@@ -188,7 +190,7 @@ def test_a_signal_reaches_every_job_and_what_was_not_begun_is_named(server, tmp_
 
 
 def test_jobs_end_with_the_sweeps_process_even_if_that_is_killed(server, tmp_path):
-    server.delay_s = lambda body: 0.2
+    server.delay_s = lambda body: 2.0  # so that the first job is not over when the second one begins
     process = started(tmp_path, *tried(server, "-m", "seed=1,2,3", "--workers", "2"), **PIPES)
     waited_for(lambda: both_asked(server, tmp_path), process)
     jobs = [owner(tmp_path / "sweep" / number) for number in "01"]
@@ -204,7 +206,7 @@ def test_jobs_end_with_the_sweeps_process_even_if_that_is_killed(server, tmp_pat
 def test_a_job_that_is_killed_is_named_and_the_others_go_on(server, tmp_path):
     slow = threading.Event()
     slow.set()
-    server.delay_s = lambda body: 0.3 if slow.is_set() else 0.0
+    server.delay_s = lambda body: 2.0 if slow.is_set() else 0.0
     process = started(tmp_path, *tried(server, "-m", "seed=1,2,3", "--workers", "2"), **PIPES)
     waited_for(lambda: both_asked(server, tmp_path), process)
     os.kill(owner(tmp_path / "sweep" / "1"), signal.SIGKILL)
