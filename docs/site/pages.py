@@ -99,8 +99,8 @@ def _configuration() -> Iterator[str]:
 
 
 def _shown(path: Path) -> str:
-    """A file without the part that tells Hydra where runs are put: it is the same everywhere."""
-    text = re.sub(r"\nhydra:\n(?:  .*\n)+", "\n", path.read_text(encoding="utf-8"))
+    """A file without the line that names its job for Hydra."""
+    text = re.sub(r"\nhydra: .*\n", "\n", path.read_text(encoding="utf-8"))
     return text.strip()
 
 
