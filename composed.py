@@ -69,10 +69,10 @@ def run_composed(name: str, overrides: Sequence[str], as_json: bool = False) -> 
                 raise
         return None
 
-    told = multirun.told(overrides)
-    job_processes.Processes.register(job_processes.CommandLine(name, told.flags, as_json))
+    words = multirun.split_command_line(overrides)
+    job_processes.Processes.register(job_processes.CommandLine(name, words.flags, as_json))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and the door words them
-    sys.argv = [f"duologue {name}", *told.flags, *told.values]
+    sys.argv = [f"duologue {name}", *words.flags, *words.values]
     with multirun.concluded():
         job()
     if failures:

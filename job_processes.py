@@ -103,10 +103,10 @@ class Processes(Launcher):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
         HydraConfig.instance().set_config(config)
         place = str(OmegaConf.select(config, "hydra.sweep.subdir"))
-        told = [word for word in self._config.hydra.overrides.hydra if not word.startswith("hydra.mode=")]
+        given = [word for word in self._config.hydra.overrides.hydra if not word.startswith("hydra.mode=")]
         own = [f"hydra.job.num={number}", f"hydra.job.id={number}", f"hydra.run.dir={_quoted(str(sweep / place))}"]
         flags = [flag for flag in self.command.flags if flag not in MULTIRUN]
-        words = (self.command.name, *flags, *(["--json"] if self.command.as_json else []), *told, *overrides, *own)
+        words = (self.command.name, *flags, *(["--json"] if self.command.as_json else []), *given, *overrides, *own)
         return _Job(PlannedJob(number, tuple(config.hydra.overrides.task), place), sweep / place, words)
 
     @staticmethod

@@ -71,7 +71,7 @@ class Words(NamedTuple):
     values: tuple[str, ...]
 
 
-def told(overrides: Sequence[str]) -> Words:
+def split_command_line(overrides: Sequence[str]) -> Words:
     """Separates a command line into Hydra's flags and values; ``--workers N`` becomes a setting of the launcher.
 
     Args:

@@ -28,7 +28,7 @@ from ..envs.policies import PLAIN_SAMPLE, Policy, RandomPolicy, constant_policie
 from ..envs.scenarios.loading import load_scenarios
 from ..envs.scenarios.scenario import Scenario
 from ..envs.task import Task
-from ..evaluation.contestants import played
+from ..evaluation.contestants import play_episode
 from ..evaluation.report.plots import draw_returns
 from ..evaluation.stats.headroom import PolicyReturns, as_markdown, gate, sentence, shown, two_way_interval, within
 from ..inference.client import InferenceClient
@@ -193,7 +193,7 @@ async def _episode(task: Task, policy: Policy | None, scenario: Scenario, seed: 
         return policy.act(seen, (crc32(scenario.id.encode()), seed, dialogue.state.turn, time))
 
     sums = np.zeros(4)
-    async for _, transition in played(task, Episode(0, scenario, seed), act):
+    async for _, transition in play_episode(task, Episode(0, scenario, seed), act):
         info = transition.info
         sums += transition.reward, info["requests"], info["completion_tokens"], info["cost_usd"]
     reward, requests, tokens, usd = sums.tolist()

@@ -186,7 +186,9 @@ def _contestants(settings: Settings, task: Task, referee: Referee) -> dict[str, 
             model = str(values.get("base_url", values.get("adapter"))), str(values.get("model", values.get("local")))
             draw = BASELINE_DRAW + _APART * models[model]
             models[model] += 1
-        made[name] = CachedContestant(make_entrant(name, values, task, f"contestants.{name}", draw, referee.bench))
+        made[name] = CachedContestant(
+            make_entrant(name, values, task, f"contestants.{name}", draw, referee.batched_judge)
+        )
     return made
 
 

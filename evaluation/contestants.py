@@ -22,7 +22,7 @@ ActFunction: TypeAlias = Callable[[Observation, Dialogue], Awaitable[Any]]
 """From what is seen, and the dialogue itself, to the action."""
 
 
-async def played(
+async def play_episode(
     task: Task, episode: Episode, act: ActFunction
 ) -> AsyncIterator[tuple[tuple[Message, ...], Transition]]:
     """Plays an episode.
@@ -117,7 +117,7 @@ class PolicyContestant:
         turns: list[Turn] = []
         actions: list[str] = []
         episode = Episode(repeat, scenario, self._first_draw + repeat)
-        async for before, transition in played(
+        async for before, transition in play_episode(
             self.task, episode, lambda seen, dialogue: self._act(seen, dialogue, scenario, repeat)
         ):
             over = transition.terminated or transition.truncated
@@ -135,21 +135,23 @@ class OracleContestant(PolicyContestant):
 
     Args:
         task: A task whose interface chooses among replies.
-        bench: The report's judge, if it scores replies one by one.
+        batched_judge: The report's judge, if it scores replies one by one.
         name: What tables call it.
         first_draw: Added to the repeat to give the draw.
     """
 
-    def __init__(self, task: Task, bench: BatchedJudge, name: str = "best-of-n oracle", first_draw: int = 0) -> None:
+    def __init__(
+        self, task: Task, batched_judge: BatchedJudge, name: str = "best-of-n oracle", first_draw: int = 0
+    ) -> None:
         super().__init__(name, ConstantPolicy(0), task, first_draw)
-        self._bench = bench
+        self._batched_judge = batched_judge
 
     async def _act(self, observation: Observation, dialogue: Dialogue, scenario: Scenario, repeat: int) -> Any:
         messages, index = tuple(dialogue.state.messages), dialogue.state.turn
         values = []
         for candidate in dialogue.state.proposals:
             turn = as_turn(scenario, messages, index, candidate.text, candidate.finish_reason)
-            verdict = await self._bench.score(turn)
+            verdict = await self._batched_judge.score(turn)
             values.append(verdict.value if isinstance(verdict, Score) else float("-inf"))
         return max(range(len(values)), key=values.__getitem__)
 
@@ -173,7 +175,9 @@ def check_kinds(kinds: Sequence[str]) -> None:
             raise ValueError(f"`contestants` holds `{kind}`, which is no kind: {near_miss(str(kind), KINDS)}")
 
 
-def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: BatchedJudge | None) -> list[Contestant]:
+def make_contestants(
+    kinds: Sequence[str], policy: Policy, task: Task, batched_judge: BatchedJudge | None
+) -> list[Contestant]:
     """Builds the contestants of an evaluation.
 
     Args:
@@ -181,7 +185,7 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Ba
             left out where the interface has no candidates or the judge only compares pairs.
         policy: The trained policy.
         task: The task without reward.
-        bench: The report's judge, if it scores replies one by one.
+        batched_judge: The report's judge, if it scores replies one by one.
 
     Returns:
         The contestants.
@@ -203,8 +207,8 @@ def make_contestants(kinds: Sequence[str], policy: Policy, task: Task, bench: Ba
             ]
         elif kind == "random":
             contestants.append(PolicyContestant("random", RandomPolicy(task.interface.action_space), task))
-        elif bench is not None and task.interface.chooses_reply:
-            contestants.append(OracleContestant(task, bench))
+        elif batched_judge is not None and task.interface.chooses_reply:
+            contestants.append(OracleContestant(task, batched_judge))
     if not contestants:
         raise ConfigError(
             "`evaluation.contestants` leaves nobody to play: the oracle needs an interface with candidates and a "

@@ -21,11 +21,11 @@ class Share:
     """The outcome of some scenarios.
 
     Attributes:
-        books: What was asked and spent since the last share.
+        usage: What was asked and spent since the last share.
         error: What ended it before its time.
     """
 
-    books: UsageDelta = field(default_factory=UsageDelta)
+    usage: UsageDelta = field(default_factory=UsageDelta)
     error: DuologueError | None = None
 
 
@@ -63,8 +63,8 @@ class MatchWorker(Worker):
             with tempfile.TemporaryDirectory() as folder:
                 evaluation.matches(Path(folder) / "matches.jsonl")
         except DuologueError as error:
-            return Share(self.books.entry(), error)
-        return Share(self.books.entry())
+            return Share(self.usage.delta(), error)
+        return Share(self.usage.delta())
 
 
 def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, trusted: bool, scenarios: int) -> int:
@@ -88,11 +88,11 @@ def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, t
     check_ray(config, client)
     workers = RayWorkers(construct(RaySettings, config["rollouts"], "rollouts"), MatchWorker, config, bundle, trusted)
     try:
-        shares = workers.deal(
+        shares = workers.distribute(
             (0, scenarios),
             lambda worker, part: worker.play.remote(*part),
             lambda: client.bounds.stopped,
-            lambda share: share.books.add_to(client),
+            lambda share: share.usage.add_to(client),
         )
         with closing(shares):
             for _ in shares:

@@ -90,7 +90,7 @@ def local_writer(name: str, settings: Mapping[str, Any], task: Task, where: str,
 
 
 def make_entrant(
-    name: str, settings: Any, task: Task, where: str, first_draw: int = 0, bench: BatchedJudge | None = None
+    name: str, settings: Any, task: Task, where: str, first_draw: int = 0, batched_judge: BatchedJudge | None = None
 ) -> Contestant:
     """Builds a contestant of a comparison.
 
@@ -102,7 +102,7 @@ def make_entrant(
         task: With the scenarios, the client and the assistant.
         where: The settings' place in the configuration.
         first_draw: Which independent sample of a model's is its first.
-        bench: The judge, if it scores replies one by one; the oracle needs it.
+        batched_judge: The judge, if it scores replies one by one; the oracle needs it.
 
     Returns:
         The contestant.
@@ -128,7 +128,7 @@ def make_entrant(
         task = replace(task, assistant=Endpoint.from_settings(rest, where))
     if "bundle" in own:
         return _bundled(name, own, task, where, first_draw)
-    return _untrained(name, own, task, where, first_draw, bench) if own else plain(name, task, first_draw)
+    return _untrained(name, own, task, where, first_draw, batched_judge) if own else plain(name, task, first_draw)
 
 
 _KINDS = "`answers`, `bundle`, `policy`, `adapter` and `local`"
@@ -151,7 +151,7 @@ def _bundled(name: str, own: Mapping[str, Any], task: Task, where: str, first_dr
 
 
 def _untrained(
-    name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int, bench: BatchedJudge | None
+    name: str, own: Mapping[str, Any], task: Task, where: str, first_draw: int, batched_judge: BatchedJudge | None
 ) -> Contestant:
     if own["policy"] not in _POLICIES:
         raise ConfigError(
@@ -162,9 +162,9 @@ def _untrained(
     if isinstance(space, spaces.Text):
         raise ConfigError(f"`{where}`: whoever plays `text` must write: give an `adapter` or a `local` model")
     if own["policy"] == "oracle":
-        if bench is None or not task.interface.chooses_reply:
+        if batched_judge is None or not task.interface.chooses_reply:
             raise ConfigError(f"`{where}`: the oracle needs candidates, and a judge that scores replies one by one")
-        return OracleContestant(task, bench, name, first_draw)
+        return OracleContestant(task, batched_judge, name, first_draw)
     if own["policy"] == "random":
         return PolicyContestant(name, RandomPolicy(space), task, first_draw)
     action = np.asarray(own.get("action", 0))

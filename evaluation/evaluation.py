@@ -162,7 +162,9 @@ class Evaluation:
         Returns:
             One tally per contestant.
         """
-        contestants = make_contestants(self.settings.contestants, self.bundle.policy, self.task, self.referee.bench)
+        contestants = make_contestants(
+            self.settings.contestants, self.bundle.policy, self.task, self.referee.batched_judge
+        )
         total = len(self.task.scenarios) * self.settings.repeats
         try:
             with ProgressLine("evaluating", total, self.client.meter) as line, calm_collection():

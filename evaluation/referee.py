@@ -111,14 +111,14 @@ class Referee:
             of which it abstains are left out.
 
     Attributes:
-        bench: The judge's seat, if it scores replies one by one.
+        batched_judge: The judge's seat, if it scores replies one by one.
     """
 
     def __init__(self, name: str, judge: Judge | PairwiseJudge, judged: WhichTurns = "last") -> None:
         self.name = name
         self.judge = judge
         self.judged = judged
-        self.bench = BatchedJudge(name, judge) if isinstance(judge, Judge) else None
+        self.batched_judge = BatchedJudge(name, judge) if isinstance(judge, Judge) else None
         self._verdicts: dict[str, asyncio.Future[Verdict]] = {}
 
     @property
@@ -172,13 +172,13 @@ class Referee:
 
     async def _score(self, turn: Turn) -> Verdict:
         """The verdict on a reply; asked for once, however many matches the reply plays, unless it failed."""
-        assert self.bench is not None
+        assert self.batched_judge is not None
         key = repr((turn.scenario_id, turn.messages, turn.reply, turn.finish_reason))
         known = self._verdicts.get(key)
         if known is None or (
             known.done() and (known.cancelled() or known.exception() is not None or isinstance(known.result(), Failure))
         ):
-            known = self._verdicts[key] = asyncio.ensure_future(self.bench.score(turn))
+            known = self._verdicts[key] = asyncio.ensure_future(self.batched_judge.score(turn))
         return await asyncio.shield(known)  # others may be waiting for it too
 
     async def _by_comparison(self, judge: PairwiseJudge, a: Turn, b: Turn) -> Match:

@@ -13,7 +13,7 @@ import pytest
 
 from duologue.evaluation.sweeps.sweep_folder import read_sweep
 from duologue.inference import ConfigError
-from duologue.multirun import told
+from duologue.multirun import split_command_line
 from duologue.tests.conftest import SHRUNK
 
 ENVIRONMENT = os.environ | {"COLUMNS": "150", "HF_HUB_OFFLINE": "1"}
@@ -106,7 +106,7 @@ def test_the_first_signal_ends_the_sweep_and_not_only_its_job(server, tmp_path):
     ],
 )
 def test_a_command_line_is_parted_into_flags_and_values(words, flags, values):
-    assert told(words.split()) == (tuple(flags.split()), tuple(values.split()))
+    assert split_command_line(words.split()) == (tuple(flags.split()), tuple(values.split()))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_command_line_is_parted_into_flags_and_values(words, flags, values):
 )
 def test_mistakes_with_workers_are_named(words, said):
     with pytest.raises(ConfigError, match=said):
-        told(words)
+        split_command_line(words)
 
 
 def tried(server, *more):

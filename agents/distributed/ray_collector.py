@@ -86,11 +86,11 @@ class RayCollector:
         weights = {name: value.detach().cpu() for name, value in self._agent.policy.state_dict().items()}
         reward = self.task.reward
         given = self._workers.put(weights), {} if reward is None else reward.state()
-        return self._workers.deal(
+        return self._workers.distribute(
             (first, n_episodes),
             lambda worker, part: worker.play.remote(self.rollout, *part, *given),
             lambda: self.task.client.bounds.stopped,
-            lambda shard: shard.books.add_to(self.task.client),
+            lambda shard: shard.usage.add_to(self.task.client),
         )
 
     def _add(self, shard: Shard) -> None:

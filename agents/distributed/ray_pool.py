@@ -80,7 +80,7 @@ class RayWorkers:
         check_places(settings, [node["Resources"].get("CPU", 0.0) for node in self._ray.nodes() if node["Alive"]])
         self._workers: list[Any] = []
 
-    def deal(
+    def distribute(
         self,
         work: Part,
         ask: Callable[[Any, Part], Any],

@@ -27,15 +27,15 @@ class Shard:
         failures: Failed attempts, by cause.
         cut: Complete turns of those that a deadline cut.
         timing: Where the time went.
-        books: What was asked and spent since the last shard.
-        error: What ended it before its time; the fields before ``books`` are empty then.
+        usage: What was asked and spent since the last shard.
+        error: What ended it before its time; the fields before ``usage`` are empty then.
     """
 
     played: list[Trajectory] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     cut: list[int] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
-    books: UsageDelta = field(default_factory=UsageDelta)
+    usage: UsageDelta = field(default_factory=UsageDelta)
     error: DuologueError | None = None
 
 
@@ -84,5 +84,5 @@ class RolloutWorker(Worker):
         try:
             played, failures = collector.collect(count, Actor(self._policy).act)
         except DuologueError as error:
-            return Shard(books=self.books.entry(), error=error)
-        return Shard(played, failures, collector.cut, collector.timing, self.books.entry())
+            return Shard(usage=self.usage.delta(), error=error)
+        return Shard(played, failures, collector.cut, collector.timing, self.usage.delta())

@@ -52,7 +52,7 @@ class UsageReporter:
         self._asked: dict[str, Usage] = {}
         self._spent: dict[str, Amount] = {}
 
-    def entry(self) -> UsageDelta:
+    def delta(self) -> UsageDelta:
         """The usage since the last report."""
         budget = self._client.bounds.budget
         asked, spent = dict(self._client.meter.roles), {} if budget is None else dict(budget.spent)
@@ -112,7 +112,7 @@ class Worker:
             sys.path.append(folder)  # for functions and classes of the user's own
         self.config = divided(config, workers)
         self.client = InferenceClient.from_settings(self.config["inference"])
-        self.books = UsageReporter(self.client)
+        self.usage = UsageReporter(self.client)
 
     def ready(self) -> bool:
         """True, once the worker could be built."""

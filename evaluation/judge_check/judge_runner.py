@@ -54,7 +54,7 @@ class JudgeRunner:
         records: Sequence[LabelledPair] | Sequence[LabelledScore],
     ) -> None:
         self._judges, self._records = judges, records
-        self._benches = [BatchedJudge("judge", judge) if isinstance(judge, Judge) else None for judge in judges]
+        self._batched_judges = [BatchedJudge("judge", judge) if isinstance(judge, Judge) else None for judge in judges]
 
     async def ask(self, file: TextIO, done: Callable[[], None]) -> list[JudgedRecord]:
         """Asks all questions concurrently, within the endpoint's limits.
@@ -85,12 +85,12 @@ class JudgeRunner:
         return [asked for answer in answers if not isinstance(answer, BaseException) for asked in answer]
 
     async def _one(self, repeat: int, record: LabelledPair | LabelledScore) -> list[JudgedRecord]:
-        judge, bench = self._judges[repeat], self._benches[repeat]
+        judge, batched_judge = self._judges[repeat], self._batched_judges[repeat]
         if isinstance(record, LabelledScore):
-            assert bench is not None
-            return [await _score(bench, record.id, repeat, record.turn)]
-        if bench is not None:
-            return [await _by_scores(bench, repeat, record)]
+            assert batched_judge is not None
+            return [await _score(batched_judge, record.id, repeat, record.turn)]
+        if batched_judge is not None:
+            return [await _by_scores(batched_judge, repeat, record)]
         assert isinstance(judge, PairwiseJudge)
         there = _compare(judge, record.id, repeat, "ab", record.first, record.second)
         back = _compare(judge, record.id, repeat, "ba", record.second, record.first)
@@ -110,18 +110,18 @@ async def _compare(judge: PairwiseJudge, name: str, repeat: int, order: str, fir
     return JudgedRecord(name, repeat, order, winner, cost_usd=found.cost_usd, latency_s=found.latency_s)
 
 
-async def _score(bench: BatchedJudge, name: str, repeat: int, turn: Turn) -> JudgedRecord:
-    found = await bench.score(turn)
+async def _score(batched_judge: BatchedJudge, name: str, repeat: int, turn: Turn) -> JudgedRecord:
+    found = await batched_judge.score(turn)
     if not isinstance(found, Score):
         reason = found.error if isinstance(found, Failure) else f"abstained: {found.reason}"
         return JudgedRecord(name, repeat, "both", failure=reason)
     return JudgedRecord(name, repeat, "both", found.value, None, found.components, found.cost_usd, found.latency_s)
 
 
-async def _by_scores(bench: BatchedJudge, repeat: int, record: LabelledPair) -> JudgedRecord:
+async def _by_scores(batched_judge: BatchedJudge, repeat: int, record: LabelledPair) -> JudgedRecord:
     """A judge that scores replies one by one, on a pair."""
     turns = (record.first, record.second)
-    first, second = await asyncio.gather(*(_score(bench, record.id, repeat, turn) for turn in turns))
+    first, second = await asyncio.gather(*(_score(batched_judge, record.id, repeat, turn) for turn in turns))
     if first.failure or second.failure:
         return JudgedRecord(record.id, repeat, "both", failure=first.failure or second.failure)
     assert isinstance(first.verdict, float | int)

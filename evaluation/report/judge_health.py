@@ -94,7 +94,7 @@ def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> Judge
     won = [record for record in decided if record["outcome"] != "tie"]
     unequal = [record for record in won if len(record["reply"]) != len(record["baseline_reply"])]
     causes = Counter(str(record["failure"])[:160] for record in records if record["failure"])
-    told = summary.get("judge") or {}
+    given = summary.get("judge") or {}
     return JudgeHealth(
         name=records[0]["judge"],
         scores=any(record["scores"] is not None for record in decided),
@@ -104,8 +104,8 @@ def judge_health(records: Sequence[Record], summary: Mapping[str, Any]) -> Judge
         longer=_share(unequal, [_longer_won(record) for record in unequal]),
         consistency=_share(ordered, [record["consistent"] for record in ordered]),
         first_place=_share(ordered, [first_place(record["orders"]) for record in ordered]),
-        own=told.get("own", []),
-        checked=told.get("checked", {}),
+        own=given.get("own", []),
+        checked=given.get("checked", {}),
     )
 
 

@@ -38,14 +38,14 @@ def read_sweep(folder: Path, metric: str | None = None) -> Sweep:
     chosen = metric or next(
         (name for name in METRICS if any(figure(one, name) is not None for one in summaries)), "reward"
     )
-    told = [dict(_parted(override) for override in record.overrides) for record in records]
-    names = dict.fromkeys(name for one in told for name in one)
-    varied = [name for name in names if name != SEED and len({one.get(name) for one in told}) > 1]
+    given = [dict(_parted(override) for override in record.overrides) for record in records]
+    names = dict.fromkeys(name for one in given for name in one)
+    varied = [name for name in names if name != SEED and len({one.get(name) for one in given}) > 1]
     jobs = [
         _job(folder, place, record, one, summary, chosen, varied)
-        for place, record, one, summary in zip(places, records, told, summaries, strict=True)
+        for place, record, one, summary in zip(places, records, given, summaries, strict=True)
     ]
-    fixed = tuple((name, told[0][name]) for name in names if name not in (SEED, *varied))
+    fixed = tuple((name, given[0][name]) for name in names if name not in (SEED, *varied))
     return Sweep(folder, chosen, (*jobs, *_lost(folder, places, records, varied)), fixed)
 
 
@@ -65,7 +65,7 @@ def _job(
     root: Path,
     place: Path,
     record: JobRecord,
-    told: Mapping[str, str],
+    given: Mapping[str, str],
     summary: Mapping[str, Any],
     metric: str,
     varied: Sequence[str],
@@ -79,8 +79,8 @@ def _job(
     else:
         reason = str(summary.get("error") or record.error or "running still, or killed")
     bundle = place / str(summary["bundle"]) if done and "bundle" in summary else None
-    settings = tuple((name, told.get(name, "(not set)")) for name in varied)
-    return Job(str(place.relative_to(root)), settings, told.get(SEED, ""), value, reason, bundle)
+    settings = tuple((name, given.get(name, "(not set)")) for name in varied)
+    return Job(str(place.relative_to(root)), settings, given.get(SEED, ""), value, reason, bundle)
 
 
 def _lost(root: Path, places: Sequence[Path], records: Sequence[JobRecord], varied: Sequence[str]) -> list[Job]:
@@ -91,10 +91,10 @@ def _lost(root: Path, places: Sequence[Path], records: Sequence[JobRecord], vari
         planned = planned_jobs(sweep)
         for job in planned:
             if job.number not in numbers:
-                told = dict(_parted(override) for override in job.overrides)
-                settings = tuple((name, told.get(name, "(not set)")) for name in varied)
+                given = dict(_parted(override) for override in job.overrides)
+                settings = tuple((name, given.get(name, "(not set)")) for name in varied)
                 name = str((sweep / job.folder).relative_to(root))
-                found.append(Job(name, settings, told.get(SEED, ""), None, "never begun"))
+                found.append(Job(name, settings, given.get(SEED, ""), None, "never begun"))
         missing = () if planned else (number for number in range(max(numbers, default=0)) if number not in numbers)
         found += [
             Job(str((sweep / str(number)).relative_to(root)), (), "", None, "left nothing: it died before it began")

@@ -139,7 +139,7 @@ _SIZE = 4096
 """Bytes of the file, as long as there are few roles: it is overwritten in place, in one write."""
 
 
-class _Books(msgspec.Struct):
+class _Record(msgspec.Struct):
     asked: dict[str, Usage]
     spent: dict[str, Amount]
     parameters: dict[str, dict[str, str | None]] = msgspec.field(default_factory=dict)
@@ -165,16 +165,16 @@ class Ledger:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             content = os.read(self._file, 2**24)
-            books = msgspec.json.decode(content, type=_Books) if content else _Books({}, {})
+            record = msgspec.json.decode(content, type=_Record) if content else _Record({}, {})
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError(
                 f"{path}, the run's ledger, cannot be used: {error}. Without it nobody knows what the run spent: "
                 "move it away to count from zero"
             ) from error
-        meter.add(books.asked)
-        for role, amount in books.spent.items():
+        meter.add(record.asked)
+        for role, amount in record.spent.items():
             budget.spent[role] = budget.spent.get(role, Amount()) + amount
-        for identity, changes in books.parameters.items():
+        for identity, changes in record.parameters.items():
             meter.parameters.setdefault(identity, Parameters(changes))
         budget.on_change = meter.on_change = self.write
         self._length = len(content)
@@ -183,7 +183,7 @@ class Ledger:
     def write(self) -> None:
         """Writes the counts; on the client's loop, or when nothing runs there."""
         parameters = {identity: found.changes for identity, found in self._meter.parameters.items() if found.changes}
-        content = msgspec.json.encode(_Books(dict(self._meter.roles), self._budget.spent, parameters))
+        content = msgspec.json.encode(_Record(dict(self._meter.roles), self._budget.spent, parameters))
         self._length = max(self._length, _SIZE, len(content))
         os.pwrite(self._file, content.ljust(self._length - 1) + b"\n", 0)
 

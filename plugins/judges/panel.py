@@ -81,7 +81,7 @@ class ScorePanel:
     concurrent = True  # the members' own benches gather the turns
 
     def __init__(self, members: Mapping[str, Judge], how: How, quorum: int, threshold: float) -> None:
-        self.benches = {name: BatchedJudge(name, judge, retries=0) for name, judge in members.items()}
+        self.batched_judges = {name: BatchedJudge(name, judge, retries=0) for name, judge in members.items()}
         self._how, self._quorum, self._threshold = how, quorum, threshold
         self.requests_per_turn = sum(getattr(judge, "requests_per_turn", 0) for judge in members.values())
         self.needs_last = any(getattr(judge, "needs_last", False) for judge in members.values())
@@ -92,8 +92,8 @@ class ScorePanel:
         return list(await asyncio.gather(*map(self._one, batch)))
 
     async def _one(self, turn: Turn) -> Verdict:
-        answers = await asyncio.gather(*(bench.score(turn) for bench in self.benches.values()))
-        verdicts = dict(zip(self.benches, answers, strict=True))
+        answers = await asyncio.gather(*(batched_judge.score(turn) for batched_judge in self.batched_judges.values()))
+        verdicts = dict(zip(self.batched_judges, answers, strict=True))
         scores = {name: verdict for name, verdict in verdicts.items() if isinstance(verdict, Score)}
         enough = len(scores) >= self._quorum if self._quorum else not any(isinstance(v, Failure) for v in answers)
         if not scores or not enough:
@@ -113,8 +113,8 @@ class ScorePanel:
 
     async def aclose(self) -> None:
         """Closes the members."""
-        for bench in self.benches.values():
-            await bench.judge.aclose()
+        for batched_judge in self.batched_judges.values():
+            await batched_judge.judge.aclose()
 
 
 class PairPanel:

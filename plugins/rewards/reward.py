@@ -66,7 +66,7 @@ class Reward:
         if COST in judges and (cost_weight or token_weight):
             raise ConfigError(f"`judges.{COST}`: that is what the cost is called: choose another name for the judge")
         self._gamma, self._cost_weight, self._token_weight = gamma, cost_weight, token_weight
-        self._benches = {name: BatchedJudge(name, judge, batch_size, retries) for name, judge in judges.items()}
+        self._batched_judges = {name: BatchedJudge(name, judge, batch_size, retries) for name, judge in judges.items()}
         self._scales = Scales(self.entries)
         self._hook = (registry or plugins()).hook
 
@@ -112,7 +112,11 @@ class Reward:
         return self._requests("turn", "end")
 
     def _requests(self, *when: str) -> int:
-        judges = (bench.judge for name, bench in self._benches.items() if self.entries[name].when in when)
+        judges = (
+            batched_judge.judge
+            for name, batched_judge in self._batched_judges.items()
+            if self.entries[name].when in when
+        )
         return sum(getattr(judge, "requests_per_turn", 0) for judge in judges)
 
     @property
@@ -179,7 +183,7 @@ class Reward:
             verdicts: dict[str, Verdict] = {}
         else:
             each = [name for name, entry in self.entries.items() if entry.when == "turn"]
-            waiting = [name for name in each if getattr(self._benches[name].judge, "needs_last", False)]
+            waiting = [name for name in each if getattr(self._batched_judges[name].judge, "needs_last", False)]
             at_once = turn if turn.last else replace(turn, last=None)
             verdicts, over = await asyncio.gather(
                 self._verdicts([name for name in each if name not in waiting], at_once), _awaited(ended)
@@ -193,11 +197,11 @@ class Reward:
         return when == "turn" or (when == "end") == over
 
     async def _verdicts(self, names: list[str], turn: Turn) -> dict[str, Verdict]:
-        benches = [self._benches[name] for name in names]
-        if len(benches) == 1:  # one judge needs no tasks
-            answers = [await bench.score(turn) for bench in benches]
+        batched_judges = [self._batched_judges[name] for name in names]
+        if len(batched_judges) == 1:  # one judge needs no tasks
+            answers = [await batched_judge.score(turn) for batched_judge in batched_judges]
         else:
-            answers = await asyncio.gather(*(bench.score(turn) for bench in benches))
+            answers = await asyncio.gather(*(batched_judge.score(turn) for batched_judge in batched_judges))
         return dict(zip(names, answers, strict=True))
 
     def _fold(
@@ -249,8 +253,8 @@ class Reward:
 
     async def aclose(self) -> None:
         """Closes every judge."""
-        for bench in self._benches.values():
-            await bench.judge.aclose()
+        for batched_judge in self._batched_judges.values():
+            await batched_judge.judge.aclose()
 
 
 async def _awaited(ended: Awaitable[bool]) -> bool:

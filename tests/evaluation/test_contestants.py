@@ -230,7 +230,7 @@ def test_the_oracle_is_left_out_where_there_is_nothing_to_choose_or_no_score(mak
         async def aclose(self):
             pass
 
-    bench = Referee("judge", Tie() if pairwise else LengthJudge()).bench
+    bench = Referee("judge", Tie() if pairwise else LengthJudge()).batched_judge
     task = make_task(interface=interface, judges={})
     assert [*by_name(make_contestants(["policy", "oracle"], ConstantPolicy(0), task, bench))] == ["trained policy"]
     with pytest.raises(ConfigError, match="leaves nobody to play"):

@@ -39,7 +39,7 @@ def test_what_two_workers_asked_is_all_that_an_evaluation_needs(configured, bund
     shares = [workers[0].play(0, 2), workers[1].play(2, 1)]
     assert [share.error for share in shares] == [None, None]
     paid = len(server.requests) - asked
-    assert sum(usage.paid for share in shares for usage in share.books.asked.values()) == paid
+    assert sum(usage.paid for share in shares for usage in share.usage.asked.values()) == paid
     config["inference"]["cassette"]["mode"] = "replay"
     assert evaluated(config, tmp_path / "replayed") == local
     assert len(server.requests) == asked + paid

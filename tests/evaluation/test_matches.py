@@ -36,7 +36,7 @@ def play(client, make_task, scenarios, tmp_path):
     ):
         task = replace(make_task(interface=interface, judges={}), client=client)
         referee = Referee("length", judge or LengthJudge(low=9))
-        contestants = make_contestants(kinds, ConstantPolicy(0), task, referee.bench)
+        contestants = make_contestants(kinds, ConstantPolicy(0), task, referee.batched_judge)
         path = tmp_path / "matches.jsonl"
         tallies = client.run(
             play_matches(contestants, plain_baseline(task), scenarios[:6], repeats, referee, path, progress, against)

@@ -174,8 +174,8 @@ def test_what_no_retry_can_mend_ends_the_evaluation(played, make):
 
 
 def test_the_oracle_can_use_a_judge_of_single_replies_only():
-    assert Referee("scores", Graded({})).bench is not None
-    assert Referee("compares", Comparing(lambda *_: "tie")).bench is None
+    assert Referee("scores", Graded({})).batched_judge is not None
+    assert Referee("compares", Comparing(lambda *_: "tie")).batched_judge is None
 
 
 def test_closing_the_referee_closes_the_judge_once():

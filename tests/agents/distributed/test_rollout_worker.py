@@ -51,9 +51,9 @@ def test_two_workers_collect_what_one_process_collects_and_pay_for_nothing_twice
     shards = [worker.play(1, *part, weights, {}) for worker, part in zip(workers, parts(0, 12, 2), strict=True)]
     assert told([episode for shard in shards for episode in shard.played]) == told(played)
     assert len(server.requests) == paid
-    assert [shard.books.asked["assistant"].reused for shard in shards] == [18, 18]
+    assert [shard.usage.asked["assistant"].reused for shard in shards] == [18, 18]
     again = workers[1].play(2, 0, 3, weights, {})
-    assert (told(again.played), again.books.asked["assistant"].reused) == (told(played[:3]), 9)
+    assert (told(again.played), again.usage.asked["assistant"].reused) == (told(played[:3]), 9)
     assert again.played[0].rollouts == [2]
     for worker in workers:
         worker.stop(Interrupted("a signal", 15))

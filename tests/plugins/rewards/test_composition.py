@@ -69,7 +69,7 @@ def test_what_each_judge_adds_is_the_sum_also_where_others_abstain():
 @pytest.mark.parametrize(("over", "needs", "saw"), [(True, False, None), (True, True, True), (False, True, False)])
 def test_the_last_turn_is_unknown_while_the_user_thinks_unless_the_judge_waits(over, needs, saw):
     made = reward({"each": Weighted(), "final": Weighted(when="end")})
-    each, final = (made._benches[name].judge for name in ("each", "final"))
+    each, final = (made._batched_judges[name].judge for name in ("each", "final"))
     each.needs_last = needs
 
     async def ended():
@@ -88,7 +88,7 @@ def test_the_last_turn_is_unknown_while_the_user_thinks_unless_the_judge_waits(o
 def test_where_the_end_is_known_every_judge_sees_it(over):
     made = reward({"each": Weighted()})
     judge(made, "each=1", ended=over)
-    assert [turn.last for turn in made._benches["each"].judge.seen] == [over]
+    assert [turn.last for turn in made._batched_judges["each"].judge.seen] == [over]
 
 
 def test_a_judge_that_is_not_due_does_not_abstain():
@@ -110,7 +110,7 @@ def test_the_end_may_be_told_later_and_judges_of_each_turn_do_not_wait_for_it():
 
         task = asyncio.create_task(made.judge(Turn((), "each=1 final=2 state=3", last=False), ended()))
         await asyncio.sleep(0.01)
-        judges = {name: bench.judge for name, bench in made._benches.items()}
+        judges = {name: bench.judge for name, bench in made._batched_judges.items()}
         assert len(judges["each"].seen) > 0
         waiting = (len(judges["final"].seen), len(judges["state"].seen))
         told.set()
