@@ -75,7 +75,7 @@ def split_command_line(overrides: Sequence[str]) -> Words:
     """Separates a command line into Hydra's flags and values; ``--workers N`` becomes a setting of the launcher.
 
     Args:
-        overrides: As they were typed.
+        overrides: Words of the command line.
 
     Returns:
         Flags and values.

@@ -68,7 +68,7 @@ class Bandit:
     is the reward. Returns are taken less the mean of the first rollout.
 
     Args:
-        task: What is played.
+        task: The task.
         settings: See there.
         rule: ``linucb`` or ``thompson``.
         seed: Decides scenarios and draws.

@@ -19,11 +19,11 @@ class Trajectory:
 
     Attributes:
         episode: Number, scenario and draw.
-        observations: What the policy saw, one per step.
+        observations: Observations, one per step.
         actions: What it did.
         log_probs: The log-probability that the acting policy gave each action.
         rollouts: The rollout, counted from 1, in which each action was chosen: between two of them lies an update.
-        transitions: What that led to.
+        transitions: Results of the actions.
     """
 
     episode: Episode

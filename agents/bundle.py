@@ -71,11 +71,11 @@ class Bundle:
     """A trained policy with its interface, encoder and settings.
 
     Attributes:
-        policy: What acts.
-        interface: What its actions mean.
-        encoder: What its observations are made with.
+        policy: The acting policy.
+        interface: Action interface of the policy.
+        encoder: Encoder of the observations.
         settings: All of ``policy.json``.
-        folder: Where it was loaded from.
+        folder: Folder of the bundle.
         system: The system prompt that it was trained with.
         max_turns: Assistant turns after which a dialogue of its training was truncated.
         trusted: See `load_bundle`.
@@ -149,12 +149,12 @@ def save_bundle(
     """Writes a bundle; the folder appears complete or not at all.
 
     Args:
-        folder: Where; replaced if it exists.
+        folder: Folder to write; replaced if it exists.
         network: The trained network.
         name: Its key in `NETWORKS`.
-        network_arguments: What the network was built with besides its spaces.
-        interface: What its actions mean.
-        encoder: What its observations are made with.
+        network_arguments: Arguments of the network besides its spaces.
+        interface: Action interface of the policy.
+        encoder: Encoder of the observations.
         settings: Further plain values for ``policy.json``: task, model, versions, digest, results.
     """
     record = {
@@ -187,7 +187,7 @@ def load_bundle(
     Args:
         folder: The bundle, or the run folder that holds it.
         client: For encoders that call an endpoint.
-        device: Where the network acts.
+        device: Device of the network.
         trusted: Whether the bundle may name interfaces and encoders outside this package, which imports their code, and
             addresses with the environment variables whose keys are sent there.
 
@@ -233,7 +233,7 @@ def load_network(
         folder: The bundle's own folder.
         space: The observations that it gets.
         action_space: The actions that it chooses from.
-        device: Where it acts.
+        device: Device of the network.
 
     Returns:
         The network with its weights.

@@ -49,7 +49,7 @@ def write_checkpoint(
 
     Args:
         agent: Between two rollouts, or at the beginning of one.
-        path: Where.
+        path: File to write.
         notes: Plain values of the caller's.
         kept: Tensors of the caller's.
     """

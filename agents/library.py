@@ -49,7 +49,7 @@ class LibraryAgent:
     """An agent of a library.
 
     Args:
-        task: What is played.
+        task: The task.
         name: A key of `LIBRARY`.
         settings: ``total_timesteps``, ``n_envs``, ``policy_kwargs`` and what the agent itself takes.
         seed: Decides scenarios and weights.
@@ -157,8 +157,8 @@ def run_training_loop(agent: Learner, steps: int, run: Run, task: Task) -> None:
     Args:
         agent: Who learns.
         steps: Turns, for the progress line.
-        run: Whose folder and summary are kept.
-        task: What is played.
+        run: The run, for its folder and summary.
+        task: The task.
     """
     rewards: list[float] = []
     try:

@@ -77,7 +77,7 @@ class DialoguePPO(PPO):
     training makes at most `most_training_turns`, besides failed attempts.
 
     Args:
-        policy: As for `PPO`.
+        policy: See `PPO`.
         env: A `DialogueVecEnv`.
         max_failure_fraction: See `Collector`.
         max_ahead_episodes: Episodes of the next rollout that may be begun while the last of a rollout end. 0 is exact

@@ -35,7 +35,7 @@ class Reference:
 
         Args:
             name: `INITIAL`, or a bundle's folder.
-            policy: What is to be trained.
+            policy: The policy to be trained.
 
         Returns:
             The reference.
@@ -59,7 +59,7 @@ class Reference:
         """KL(policy || reference) of the distributions over actions, in nats, summed over an action's parts.
 
         Args:
-            policy: What is trained.
+            policy: The policy in training.
             observations: A batch of B.
 
         Returns:
@@ -78,7 +78,7 @@ class Reference:
         theirs has to be written again.
 
         Args:
-            policy: What is trained.
+            policy: The policy in training.
             ent_coef: Weight of its entropy.
             kl_coef: Weight of the divergence.
 

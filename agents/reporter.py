@@ -36,7 +36,7 @@ def open_curves(folder: Path, timesteps: int) -> Logger:
 
     Args:
         folder: The run folder.
-        timesteps: Where the run goes on; 0 for a new one.
+        timesteps: Timesteps at which the run continues; 0 for a new run.
 
     Returns:
         The logger.
@@ -61,7 +61,7 @@ class Validator(Protocol):
 
     Attributes:
         every: Turns of training between two looks.
-        keep: Which of the policies that were looked at becomes the bundle.
+        keep: Which validated policy becomes the bundle.
     """
 
     every: int
@@ -93,13 +93,13 @@ class Validation(BaseCallback):
     the number of turns that the policy has learnt from. It draws no random numbers, so the training is the same with it.
 
     Args:
-        validator: Who judges.
-        results: Those of an earlier part of a resumed run.
-        weights: Those of its best policy.
+        validator: The validator.
+        results: Results of an earlier part of a resumed run.
+        weights: Weights of the best policy.
 
     Attributes:
         results: One row for each validation so far, with ``timesteps``.
-        weights: Of the best policy so far; empty before there is any.
+        weights: Weights of the best policy so far; empty before the first validation.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ class Reporter(BaseCallback):
     """A callback of `DialoguePPO.learn`.
 
     Args:
-        run: Whose folder and summary are kept.
+        run: The run, for its folder and summary.
         line: The progress line.
-        reward: Whose judges are watched.
-        notes: What an earlier part of a resumed run left in its checkpoint.
+        reward: Reward whose judges are watched.
+        notes: Notes in the checkpoint of a resumed run.
         validation: Called before this callback; what it found is told and kept.
 
     Attributes:

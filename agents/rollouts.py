@@ -25,7 +25,7 @@ class FailureWatch:
 
     Args:
         most: Share of failed ones above which the run stops.
-        what: What is counted, in the plural, for the message.
+        what: Plural noun of the counted things, for the message.
     """
 
     def __init__(self, most: float, what: str) -> None:
@@ -76,7 +76,7 @@ def most_training_turns(task: Task, total: int, rollout: int) -> int:
     only about as long as it should be: there may be one more.
 
     Args:
-        task: What is played.
+        task: The task.
         total: Turns to learn from.
         rollout: Turns that a rollout aims at.
 
@@ -91,7 +91,7 @@ def episodes_to_play(task: Task, aim: int, expected: float, left: int) -> int:
     """Computes the number of episodes of the next rollout.
 
     Args:
-        task: What is played.
+        task: The task.
         aim: Turns that it should have.
         expected: Turns of an episode.
         left: Turns that may still be played at most; the episodes fit even if each lasts as long as it can.
@@ -125,10 +125,10 @@ class EpisodeCollector(Protocol):
     """Interface of collectors: `Collector` in this process, or workers elsewhere.
 
     Attributes:
-        task: What is played.
+        task: The task.
         next_episode: Number of the first episode of the next rollout.
         rollout: Rollouts begun so far.
-        timing: Of the latest rollout.
+        timing: Times of the latest rollout.
         cut: Turns that were complete in each episode of the latest rollout that a turn's deadline cut.
     """
 
@@ -172,7 +172,7 @@ class Collector:
     rollout, which they begin; their first actions are then one update old, never more.
 
     Args:
-        task: What is played.
+        task: The task.
         slots: Dialogues under way at once.
         seed: Decides scenarios and noise.
         noise_size: Uniform numbers that one action takes.
@@ -182,7 +182,7 @@ class Collector:
     Attributes:
         next_episode: Number of the first episode of the next rollout.
         rollout: Rollouts begun so far.
-        timing: Of the latest rollout.
+        timing: Times of the latest rollout.
         cut: Turns that were complete in each episode of the latest rollout that a turn's deadline cut.
     """
 

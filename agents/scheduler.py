@@ -93,7 +93,7 @@ class EpisodeScheduler:
     """Plays episodes by number in a fixed number of slots. Its coroutines run on the client's loop, and only there.
 
     Args:
-        task: What is played.
+        task: The task.
         slots: Dialogues under way at once.
         seed: Decides scenarios and noise.
         noise_size: Uniform numbers that one action takes.
@@ -131,7 +131,7 @@ class EpisodeScheduler:
         Args:
             rollout: Its number.
             first: Number of its first episode.
-            n_episodes: How many it shall have.
+            n_episodes: Number of episodes.
             ahead: How many of the next rollout may be started once all of this one are.
             act: The policy.
 

@@ -33,7 +33,7 @@ def train(
     Args:
         config: The resolved configuration, plain values.
         folder: The run folder.
-        make_validator: Who looks at the policy meanwhile.
+        make_validator: Builds the validator of the task.
 
     Returns:
         What ``summary.json`` says of the training.

@@ -50,9 +50,9 @@ class Settings:
     """The configuration's part ``bench``.
 
     Attributes:
-        seeds: How many trainings of each agent.
-        split: Of which split the scenarios are that the policies are compared on.
-        limit: How many of them.
+        seeds: Number of trainings of each agent.
+        split: Split of the scenarios on which policies are compared.
+        limit: Number of scenarios.
     """
 
     seeds: int = 5

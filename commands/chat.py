@@ -57,7 +57,7 @@ class Answer:
     """One turn of the policy.
 
     Attributes:
-        reply: What is sent.
+        reply: The reply to send.
         action: In a word or two.
         options: Every action in words with its probability, and the candidate's text where there are candidates; empty
             for actions of several parts.

@@ -50,7 +50,7 @@ class Settings:
         split: See there.
         limit: See there.
         system: A system prompt for prompts that have none.
-        user: Who answers the assistant, see `make_user`.
+        user: The simulated user, see `make_user`.
         max_turns: Assistant turns after which a dialogue is cut.
         contestants: Name to settings, see `make_entrant`; at least two.
         against: Names of the baselines; None for the first contestant, ``all`` for everybody against everybody.

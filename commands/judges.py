@@ -18,7 +18,7 @@ def run(arguments: Sequence[str], registry: Plugins | None = None) -> None:
 
     Args:
         arguments: What follows the command: nothing, or ``--json``.
-        registry: Whose judges; the process's by default.
+        registry: Plugins to list; the process's by default.
 
     Raises:
         ConfigError: If there is another argument.

@@ -121,7 +121,7 @@ class Sampler:
     """Plays dialogues, judging every candidate of every turn, and going on with the best one.
 
     Args:
-        task: With an interface that chooses a reply, and without a reward.
+        task: Task without a reward, whose interface chooses a reply.
         reward: Judges the candidates.
 
     Attributes:

@@ -58,7 +58,7 @@ class Settings:
         public_metrics: Whether `/metrics` is answered without a key.
         canary: Share of the dialogues that the frozen model answers instead of the policy.
         shadow: Share of the replies that are compared with the frozen model's own, off the request's path.
-        judge: Who compares them.
+        judge: The comparing judge.
         inference: The judge's endpoint as ``judge``, if it asks one; None for the frozen model's.
         feedback: The file that `/v1/feedback` adds to; None for no such route.
     """

@@ -11,11 +11,11 @@ class Command(NamedTuple):
     """One command.
 
     Attributes:
-        summary: What it is for.
+        summary: Purpose of the command.
         example: A line that works.
         target: The function behind it: ``(config, folder)``, or ``(arguments)`` where no configuration is composed.
         group: Under which heading the help lists it.
-        words: What may follow its name, for the shell's completion.
+        words: Words that may follow the name, for shell completion.
         helps: Whether its function answers ``--help`` itself.
     """
 

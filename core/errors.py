@@ -123,7 +123,7 @@ def near_miss(name: str, known: Iterable[str]) -> str:
     """Ends an error message: the closest known name, or all of them.
 
     Args:
-        name: What the user wrote.
+        name: The user's word.
         known: The names that would have been accepted.
 
     Returns:

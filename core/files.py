@@ -24,7 +24,7 @@ def numbered_lines(path: Path, what: str = "the file") -> Iterator[tuple[int, by
 
     Args:
         path: The file.
-        what: What it is to the user, such as ``the answers``, for error messages.
+        what: Words for the file in error messages, for example ``the answers``.
 
     Yields:
         Line numbers from 1, and the lines without their line breaks.
@@ -99,7 +99,7 @@ def read_lines(path: Path, what: str) -> list[tuple[str, str]]:
 
     Args:
         path: The file.
-        what: What it is to the user, such as ``the answers``, for error messages.
+        what: Words for the file in error messages, for example ``the answers``.
 
     Returns:
         Each line with its place, ``file line 3``; at least one.
@@ -172,7 +172,7 @@ def read_records(path: Path, what: str) -> list[tuple[str, dict[str, Any]]]:
 
     Args:
         path: The file.
-        what: What it is to the user, such as ``the answers``.
+        what: Words for the file in error messages, for example ``the answers``.
 
     Returns:
         Each object with its place, ``file line 3`` or ``file record 3``; at least one.

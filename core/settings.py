@@ -168,7 +168,7 @@ def check_template(setting: str, text: str, names: Sequence[str], needed: Sequen
     """Refuses a template that could not be filled in.
 
     Args:
-        setting: What it is called in the configuration.
+        setting: Name in the configuration.
         text: The template, with placeholders such as ``{reply}``.
         names: The placeholders that are known.
         needed: Those of them that it must hold.

@@ -27,7 +27,7 @@ class DialogueState:
         messages: The dialogue so far, system prompt first if there is one; ends with a user turn while the assistant
             is to act.
         turn: Number of assistant turns so far.
-        draw: Which independent repetition of the scenario this is; decides the sample indices.
+        draw: Number of the independent repetition of the scenario; determines the sample indices.
         proposals: Candidates for the turn that is being decided, for two-phase interfaces.
     """
 
@@ -42,7 +42,7 @@ class DialogueState:
 
         Args:
             messages: As the API takes them. Of content in parts the texts count, of no content nothing.
-            draw: Which of several independent answers is to be given.
+            draw: Number of the independent sample.
 
         Returns:
             The state.
@@ -77,10 +77,10 @@ def as_turn(
     """Builds one turn of a scenario as judges see it.
 
     Args:
-        scenario: What is played.
+        scenario: The scenario.
         messages: The dialogue before the reply.
         index: The turn's number, from 0; the reference is that of the last scripted turn.
-        reply: What the assistant said.
+        reply: The assistant's reply.
         finish_reason: ``stop``, or ``length`` if it was cut.
         last: Whether the dialogue ends with it.
 
@@ -153,7 +153,7 @@ class Curriculum:
     """Schedules scenarios in epochs: each epoch plays every scenario once, in its own random order.
 
     Attributes:
-        scenarios: What is dealt.
+        scenarios: The scenarios to schedule.
         draws: Independent repetitions of each scenario's sampling that are ever asked for. With 1 the second epoch
             meets the same candidates again, which the cassette gives for nothing; None never repeats.
     """

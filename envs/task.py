@@ -63,9 +63,9 @@ class Task:
     Attributes:
         client: Asks endpoints.
         assistant: The frozen model.
-        interface: What the policy decides.
+        interface: Action interface.
         encoder: Turns texts into vectors.
-        scenarios: What is played.
+        scenarios: The scenarios.
         reward: Judges the turns; None plays without judging, as in evaluation and serving.
         user: The other side.
         system: The system prompt of scenarios that have none; empty for none.
@@ -160,7 +160,7 @@ class Task:
             judges: Key to judge settings. An empty mapping plays without judging.
             reward: A ready reward, or the options of the composition.
             scenarios: A shipped set's or game's name, the path of a JSONL file, or scenarios.
-            split: Which split of a named set or file.
+            split: Split of a named set or file.
             limit: Take this many scenarios of the split; None for all.
             user: A user, its name or its settings.
             system: The system prompt of scenarios that have none.

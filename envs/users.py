@@ -74,7 +74,7 @@ class RuleUser:
         """Refuses scenarios that lack facts which the rules need.
 
         Args:
-            scenarios: What will be played.
+            scenarios: The scenarios to be played.
 
         Raises:
             ConfigError: At the first one.
@@ -110,7 +110,7 @@ def make_user(
     Args:
         settings: A name, or a mapping with ``name`` and constructor arguments.
         client: For users that ask an endpoint.
-        endpoints: By role; such a user is ``endpoints["user"]``, or the assistant where none is set.
+        endpoints: Endpoints by role; a user model is ``endpoints["user"]``, otherwise the assistant.
 
     Returns:
         The user.
@@ -127,7 +127,7 @@ def check_user(user: User, scenarios: Sequence[Scenario]) -> None:
 
     Args:
         user: The user.
-        scenarios: What will be played.
+        scenarios: The scenarios to be played.
 
     Raises:
         ConfigError: If a game's rules meet scenarios of something else, or a game's scenarios a user who never answers.
@@ -174,10 +174,10 @@ class LLMUser:
 
     Args:
         client: Asks the endpoint.
-        endpoints: By role.
-        prompt: What the model is told; must hold ``{persona}``, ``{goal}`` and ``{stop}``.
+        endpoints: Endpoints by role.
+        prompt: System prompt; must contain ``{persona}``, ``{goal}`` and ``{stop}``.
         stop: The word with which the model ends the dialogue, alone or after its last words.
-        max_tokens: Of a turn; None for the endpoint's own.
+        max_tokens: Tokens of a turn; None for the endpoint's own.
     """
 
     requests_per_turn = 1

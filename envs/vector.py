@@ -170,7 +170,7 @@ class DialogueVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
         Args:
             actions: One per copy.
-            resting: Which copies only start their next episode.
+            resting: Copies that only start their next episode.
 
         Returns:
             Per copy: the transition, if one was made, and the start of the next episode, if one was started.

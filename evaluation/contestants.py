@@ -58,8 +58,8 @@ class Answer:
     """One dialogue as a contestant played it.
 
     Attributes:
-        scenario: What was played.
-        repeat: Which independent repetition, from 0.
+        scenario: The scenario.
+        repeat: Number of the independent repetition, from 0.
         turns: The assistant's turns, as judges see them.
         actions: The actions, in words.
     """
@@ -100,8 +100,8 @@ class PolicyContestant:
     """A policy on a task.
 
     Args:
-        name: What tables call it.
-        policy: What acts.
+        name: Name in tables.
+        policy: The acting policy.
         task: The task without reward.
         first_draw: Added to the repeat to give the draw.
     """
@@ -136,7 +136,7 @@ class OracleContestant(PolicyContestant):
     Args:
         task: A task whose interface chooses among replies.
         batched_judge: The report's judge, if it scores replies one by one.
-        name: What tables call it.
+        name: Name in tables.
         first_draw: Added to the repeat to give the draw.
     """
 

@@ -21,8 +21,8 @@ class Share:
     """The outcome of some scenarios.
 
     Attributes:
-        usage: What was asked and spent since the last share.
-        error: What ended it before its time.
+        usage: Usage since the last share.
+        error: Error that ended it early.
     """
 
     usage: UsageDelta = field(default_factory=UsageDelta)
@@ -49,7 +49,7 @@ class MatchWorker(Worker):
 
         Args:
             first: Number of the first scenario.
-            count: How many.
+            count: Number of items.
 
         Returns:
             The usage, and the error if one ended it.
@@ -75,7 +75,7 @@ def ask_ahead(config: Mapping[str, Any], client: InferenceClient, bundle: str, t
         client: Of the evaluation; what the workers asked and spent is added to its books.
         bundle: The policy's folder.
         trusted: See `load_bundle`.
-        scenarios: How many there are.
+        scenarios: Number of scenarios.
 
     Returns:
         Workers that were lost on the way.

@@ -42,7 +42,7 @@ class WriterContestant(PolicyContestant):
     """A local model that writes the turns itself.
 
     Args:
-        name: What tables call it.
+        name: Name in tables.
         desk: Who writes.
         task: The task without reward.
         first_draw: Added to the repeat to give the key.
@@ -60,11 +60,11 @@ def local_writer(name: str, settings: Mapping[str, Any], task: Task, where: str,
     """Builds a contestant of a local model.
 
     Args:
-        name: What tables call it.
+        name: Name in tables.
         settings: Of `SETTINGS`.
         task: With the scenarios. Where it has no system prompt an adapter keeps the one that it was trained with.
         where: The settings' place in the configuration.
-        first_draw: Which independent sample is its first.
+        first_draw: Number of its first independent sample.
 
     Returns:
         The contestant.
@@ -95,13 +95,13 @@ def make_entrant(
     """Builds a contestant of a comparison.
 
     Args:
-        name: What tables call it.
+        name: Name in tables.
         settings: ``answers``: a file; ``bundle``: a folder; ``policy``: ``random``, ``constant`` or ``oracle``, with its
             ``interface``; or else an endpoint. Bundles and policies may name an endpoint, too: its settings are those of
             `Endpoint`. Without any they ask the task's. ``adapter``, or ``local``: a model in this process, see `local_writer`.
-        task: With the scenarios, the client and the assistant.
+        task: Task with scenarios, client and assistant.
         where: The settings' place in the configuration.
-        first_draw: Which independent sample of a model's is its first.
+        first_draw: Number of its first independent sample.
         batched_judge: The judge, if it scores replies one by one; the oracle needs it.
 
     Returns:
@@ -177,9 +177,9 @@ class FileContestant:
     """Answers that are in a file, by prompt or id. Further answers to one prompt are its repeats.
 
     Args:
-        name: What tables call it.
+        name: Name in tables.
         path: The file, see `read_answers`.
-        task: With the scenarios that it must answer; of dialogues it must have every reply.
+        task: Task with the scenarios to answer; files need every reply of a dialogue.
 
     Raises:
         ConfigError: If the file cannot be read, or lacks an answer.

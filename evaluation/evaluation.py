@@ -35,8 +35,8 @@ class Settings:
 
     Attributes:
         judge: The report's judge, ``name`` and its own settings.
-        split: Of which split the scenarios are.
-        limit: How many of them; None for all.
+        split: Split of the scenarios.
+        limit: Number of scenarios; None for all.
         repeats: Independent samplings of every scenario.
         baseline_repeats: Plain samples with which every answer is compared; they cost one request each, and narrow the
             interval nearly as much as repeats do.

@@ -29,8 +29,8 @@ class Tally:
     Attributes:
         contestant: Whose.
         baseline: Against whom.
-        judge: Who decided.
-        scores: Of the matches that were decided.
+        judge: Name of the judge.
+        scores: Scores of the decided matches.
         prompts: The scenario of each of them.
         failures: Matches without a result.
         orders: What the contestant got when shown first and second, of those where the order could matter.
@@ -102,7 +102,7 @@ async def play_matches(
         baseline: With whom.
         scenarios: On what.
         repeats: Independent samplings of every scenario.
-        referee: Who decides.
+        referee: The referee.
         path: A JSONL file to which every match is added when it is decided.
         progress: Called after every scenario and repeat.
         baseline_repeats: Answers of the baseline with which every answer of a contestant is compared.
@@ -138,8 +138,8 @@ def check_decided(tallies: Sequence[Tally], path: Path) -> None:
     """Refuses results that say little.
 
     Args:
-        tallies: Of all contestants.
-        path: Where the causes of failures can be read.
+        tallies: Tallies of all contestants.
+        path: File with the causes of failures.
 
     Raises:
         DuologueError: If more than a fifth of the matches have no result.

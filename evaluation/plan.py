@@ -30,7 +30,7 @@ class Plan:
         repeated: Requests that failures can add at most.
         mode: The cassette's.
         growth: Per dialogue of so many turns: turns, requests, tokens, and US dollars by request and by token.
-        lengths: What the tokens were computed from.
+        lengths: Lengths from which tokens were computed.
     """
 
     needs: Sequence[Need]
@@ -63,7 +63,7 @@ def make_plan(
         task: The training task that it describes.
         client: With the cassette whose answers tell how long answers are.
         checked: The evaluation's settings, scenarios and referee, if the run ends with one.
-        validator: Who looks at the policy during the training, if anybody.
+        validator: Validates the policy during the training; None for no validation.
 
     Returns:
         The plan.

@@ -87,7 +87,7 @@ def training_turns(agent: Mapping[str, Any], task: Task) -> TrainingTurns:
 
     Args:
         agent: The part ``agent`` of the configuration.
-        task: What is played.
+        task: The task.
 
     Returns:
         The bound, with the turns of unfinished episodes.
@@ -127,7 +127,7 @@ class Planner:
 
     Args:
         task: The training task; of evaluations the same with other scenarios.
-        endpoints: By role.
+        endpoints: Endpoints by role.
         known: Measured lengths, if there are any.
         mode: The cassette's.
         workers: Processes that ask at the same time; each may pay for an answer before another has recorded it.
@@ -313,9 +313,9 @@ def repeated(
     """Bounds the requests that failures add: retries, and dialogues and verdicts that are asked for again.
 
     Args:
-        needs: What is asked for if nothing fails.
-        endpoints: By role.
-        retries: Of the client.
+        needs: Requests if nothing fails.
+        endpoints: Endpoints by role.
+        retries: Retry budget of the client.
         verdict_retries: Further attempts for a verdict that failed.
 
     Returns:
@@ -353,9 +353,9 @@ def _spread(total: float, most: Sequence[float], shares: Sequence[float]) -> lis
     """Divides requests among turns by their index: as many as possible, and of no turn more than there can be.
 
     Args:
-        total: Of all turns.
-        most: Of each turn.
-        shares: In which proportion the turns are played.
+        total: Sum over all turns.
+        most: Maximum over the turns.
+        shares: Proportions in which turns are played.
     """
     found = [min(total * share / sum(shares), bound) for share, bound in zip(shares, most, strict=True)]
     left = total - sum(found)

@@ -80,8 +80,8 @@ def make_referee(
         settings: The judge's name and its own.
         where: Their place in the configuration.
         choose: How another one is chosen on the command line, such as ``judge@evaluation.judge``.
-        context: Given to the judge.
-        scenarios: What will be played.
+        context: Context for the judge.
+        scenarios: The scenarios to be played.
         judged: See `Referee`.
 
     Returns:
@@ -106,7 +106,7 @@ class Referee:
 
     Args:
         name: The judge's name.
-        judge: Who decides.
+        judge: The judge.
         judged: Which turns of a dialogue a judge of single replies scores: the last one, or all, whose mean counts; turns
             of which it abstains are left out.
 

@@ -30,7 +30,7 @@ class Settings:
         judge: The selection judge, ``name`` and its own settings. It should not be the report's: what was chosen by a
             judge looks better to that judge than to another.
         every: Turns of training between two validations; None for none at all.
-        limit: How many scenarios of the validation split; None for all.
+        limit: Number of scenarios of the validation split; None for all.
         repeats: Independent samplings of every scenario.
         baseline_repeats: Plain samples with which every answer is compared.
         keep: Whether the best or the last policy becomes the bundle.
@@ -63,7 +63,7 @@ class WinRateValidator:
     Args:
         settings: With ``every`` set.
         task: The training's; its scenarios and its reward are not used.
-        referee: Who decides.
+        referee: The referee.
         folder: The run folder.
     """
 

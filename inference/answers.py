@@ -226,7 +226,7 @@ def decode_chat(body: bytes, *, logprobs: bool) -> ChatBody:
     """Decodes the body of ``/chat/completions``.
 
     Args:
-        body: As the server sent it.
+        body: Body as the server sent it.
         logprobs: Whether logprobs were asked for.
 
     Returns:

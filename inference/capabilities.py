@@ -27,7 +27,7 @@ class Capability:
     Attributes:
         name: Such as ``n``.
         works: Whether the answer shows it; None if the request failed in a way that says nothing about it.
-        text: What was seen.
+        text: The observed text.
         matters: What needs it, and what to set where it is missing.
     """
 
@@ -42,7 +42,7 @@ async def probe(client: InferenceClient, endpoint: Endpoint) -> list[Capability]
 
     Args:
         client: One without a cassette, since old answers say nothing.
-        endpoint: Who is asked, with its own sampling.
+        endpoint: Endpoint with its own sampling.
 
     Returns:
         The capability ``chat`` first, and ``parameters`` after it if there are some that the endpoint does not take.

@@ -48,7 +48,7 @@ class InferenceClient:
     Args:
         cassette: Where answers are kept; None for nowhere.
         meter: Counts by role; a new one by default.
-        budget: What may be spent; None where nobody counts.
+        budget: Limits of the run; None for no limits.
         retries: Retries of all calls together; `RetryBudget`'s defaults by default.
     """
 
@@ -119,13 +119,13 @@ class InferenceClient:
         """Samples one answer.
 
         Args:
-            endpoint: Who is asked.
+            endpoint: Endpoint of the request.
             messages: The dialogue so far.
             sampling: Replaces the endpoint's defaults as a whole.
             sample_index: Which of the independent samples of this request, from 0; samples with the same index are
                 the same answer.
             logprobs: Whether to ask for the tokens' logprobs.
-            top_logprobs: How many alternatives to ask for at each position, 0 to 20.
+            top_logprobs: Number of alternatives per position, 0 to 20.
             logprobs_required: Whether an answer without the logprobs that were asked for is refused.
             keep: Parameters without which the answer is of no use. All others are left out, from the first refusal on,
                 where the endpoint does not take them.
@@ -203,12 +203,12 @@ class InferenceClient:
         """Asks something else than chat or embeddings: a moderation, a score, a ranking.
 
         Args:
-            endpoint: Who is asked.
-            path: What is added to its ``base_url``, such as ``/moderations``.
+            endpoint: Endpoint of the request.
+            path: Path below ``base_url``, for example ``/moderations``.
             fields: The body besides ``model``.
             read: Turns the answer's bytes into what is wanted; raises ValueError if they are not that.
             keep: Parameters without which the answer is of no use; see `chat`.
-            role: For the meter.
+            role: Role under which the usage is counted.
 
         Returns:
             What was read, and what it cost by the endpoint's price.
@@ -247,7 +247,7 @@ class InferenceClient:
         """Stops the client: no new call begins, running calls go on. Thread-safe; the first stop counts.
 
         Args:
-            reason: What every further call raises.
+            reason: Error that every further call raises.
         """
         if self.bounds.stopped is None:
             self.bounds.stopped = reason

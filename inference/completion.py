@@ -27,7 +27,7 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     """One sampled answer.
 
     Attributes:
-        text: What the assistant says, without its reasoning.
+        text: The assistant's text without its reasoning.
         reasoning: Thought that came apart (``reasoning_content``) or inside ``<think>`` tags; empty if none.
         finish_reason: ``stop`` for an answer that ended by itself, ``length`` for one that was cut, or what the
             server says.
@@ -72,7 +72,7 @@ def read_completion(
 
     Args:
         body: JSON as the server sent it.
-        endpoint: For the price and for error messages.
+        endpoint: Endpoint, for its price and for error messages.
         logprobs: Whether token logprobs were asked for.
         latency_s: Seconds that the request took.
         reused: Whether the body came from the cassette.

@@ -39,7 +39,7 @@ class Encoder(ABC):
     Attributes:
         dim: Length of a vector.
         endpoint: The server that it sends texts to; None if it computes on this machine.
-        settings: What `make_encoder` needs to build the same encoder again; plain values.
+        settings: Plain values from which `make_encoder` builds the same encoder.
     """
 
     name: str
@@ -173,7 +173,7 @@ class EndpointEncoder(Encoder):
         model: The embedding model's name there.
         dim: Length of its vectors; checked at the first answer.
         client: Supplied by the program.
-        api_key_env: As in `Endpoint`.
+        api_key_env: See `Endpoint`.
         batch_size: Texts per request, at most.
         price: Settings of `Price`, for the budget and the report.
     """

@@ -83,7 +83,7 @@ class Endpoint:
         api_key_env: Name of the environment variable that holds the key; never the key itself. None for servers
             that ask for none.
         sampling: Defaults of every request.
-        price: For the cost that is reported; zero if unknown.
+        price: Price for the reported cost; zero if unknown.
         max_concurrency: Requests under way at once, at most.
         requests_per_minute: The provider's quota of requests; None for none.
         tokens_per_minute: The provider's quota of prompt and completion tokens together; None for none.

@@ -19,9 +19,9 @@ class ProgressLine:
     """Shows progress together with requests and tokens per second.
 
     Args:
-        title: What is going on.
+        title: Title of the progress line.
         total: Steps until it is done.
-        meter: Where requests are counted.
+        meter: Counts requests.
         console: Where it is shown; standard error by default.
     """
 

@@ -130,7 +130,7 @@ def read_refusal(status: int, body: bytes) -> Refusal:
 
     Args:
         status: The HTTP status.
-        body: As the server sent it.
+        body: Body as the server sent it.
 
     Returns:
         The status with the server's message and its meaning.
@@ -225,9 +225,9 @@ def no_answer(body: bytes, endpoint: Endpoint, wanted: str, reason: object, *, c
     """The error of a 2xx answer that is none.
 
     Args:
-        body: As the server sent it.
+        body: Body as the server sent it.
         endpoint: The endpoint that sent it.
-        wanted: What should have come, such as ``chat completion``.
+        wanted: The expected kind of answer, for example ``chat completion``.
         reason: Why it is not that.
         cut: Whether the server broke off while it answered, so that the same question may well be answered next time.
 

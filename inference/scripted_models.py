@@ -25,7 +25,7 @@ def register_scripted(maker: str, names: Sequence[str]) -> None:
 
     Args:
         maker: The dotted path of a function from a name to an `Answer`; imported at the first request.
-        names: What it can make.
+        names: Names of the models.
     """
     _makers.update(dict.fromkeys(names, maker))
 

@@ -20,8 +20,8 @@ class BatchedJudge:
     """One judge's seat. Turns that arrive while a batch is being judged form the next one.
 
     Args:
-        name: For error messages.
-        judge: Who scores.
+        name: Name in error messages.
+        judge: The scoring judge.
         batch_size: Turns in a batch, at most.
         retries: Further attempts for turns whose verdict was a failure.
 

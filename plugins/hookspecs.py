@@ -32,7 +32,7 @@ class RolloutStats:
         failures: Failed attempts in this rollout, by cause.
         replies: What the replies were like: mean ``words``, share of ``refusals``, mean ``repetition`` (share of word trigrams
             that occurred before in the reply), and ``action_entropy`` of the policy in nats.
-        shares: By judge, which share of the reward's variance from turn to turn its term makes.
+        shares: Share of the reward's variance between turns, by judge.
         alarms: Names of the alarms that were on after it, see `plugins.rewards.alarms`.
     """
 

@@ -27,9 +27,9 @@ class Turn:
     Attributes:
         messages: The dialogue before the reply, the scenario's system prompt included; never the interface's
             directives.
-        reply: What the assistant said.
+        reply: The assistant's reply.
         reference: A good answer, hidden from the assistant; None if the scenario has none.
-        scenario_id: Which scenario it was.
+        scenario_id: Id of the scenario.
         tags: The scenario's tags.
         hidden: Facts that neither the assistant nor the policy sees.
         finish_reason: ``stop``, or ``length`` if the reply was cut.
@@ -58,7 +58,7 @@ class Score:
     Attributes:
         value: The number.
         components: Its parts, by name.
-        rationale: What the judge said.
+        rationale: The judge's explanation.
         cost_usd: What it cost at the endpoint's price.
         latency_s: Seconds that a judge model took.
     """
@@ -101,7 +101,7 @@ class Preference:
 
     Attributes:
         winner: The better one, or ``tie``.
-        rationale: What the judge said.
+        rationale: The judge's explanation.
         cost_usd: What it cost.
         score: How sure it is, where that is known: the first reply's expected score, in [0, 1].
         latency_s: Seconds that a judge model took.
@@ -124,7 +124,7 @@ class Judged:
 
     Attributes:
         reward: The scalar, or None if a judge failed: a failure is never a number.
-        verdicts: By judge, as they were given.
+        verdicts: Verdicts by judge.
         failure: ``judge: error`` of the first failure, or None.
         terms: What each judge, and the cost, adds to the built-in weighted sum before gates, the weight of those that
             abstained included.
@@ -271,7 +271,7 @@ class JudgeContext:
 
     Attributes:
         client: Asks endpoints; shared by the whole process.
-        endpoints: By role; a judge model is ``endpoints["judge"]``, or the assistant where none is set.
+        endpoints: Endpoints by role; a judge model is ``endpoints["judge"]``, otherwise the assistant.
         repeat: Which of several independent repetitions of all verdicts the judge gives; a part of the sample index of
             what it asks, so that the cassette keeps them apart.
     """

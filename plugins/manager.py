@@ -124,7 +124,7 @@ class Plugins:
         Args:
             settings: Its name, or a mapping with ``name`` and its arguments; ``weight`` and ``gate`` are ignored.
             where: The settings' place in the configuration, for error messages.
-            context: Given to judges that ask for it.
+            context: Context for judges that take one.
 
         Returns:
             The judge.

@@ -24,11 +24,11 @@ class JudgeSpec:
     """One entry of the table of judges.
 
     Attributes:
-        name: What configurations call it.
+        name: Name in configurations.
         target: ``package.module:Class``.
         config: Dataclass of the constructor's arguments, all with defaults; None if there are none.
         summary: One line for listings.
-        plugin: Who registered it.
+        plugin: Name of the registering plugin.
         kind: Whether it scores or compares.
         cost: What a verdict costs.
         distribution: The installed package that it comes from, with its version; empty for a plugin object.

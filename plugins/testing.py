@@ -71,10 +71,10 @@ def check_judge(
     for long, and `aclose`.
 
     Args:
-        name: As it was registered.
-        turns: What it is shown; a `PairwiseJudge` is shown each reply beside the next.
+        name: Registered name.
+        turns: Turns to judge; a `PairwiseJudge` compares each reply with the next one.
         deterministic: Whether equal turns get equal verdicts.
-        registry: Where it is looked for; the process's plugins by default.
+        registry: Plugins to search; the process's by default.
         context: For judges that ask for one; by default an endpoint that nobody serves.
         **settings: Its own.
 

@@ -31,7 +31,7 @@ class JobRecord:
 
     Attributes:
         number: Hydra's.
-        overrides: What the job was told, ``name=value``.
+        overrides: The job's overrides, ``name=value``.
         error: Why it failed; None if it did not, or was killed.
     """
 
@@ -72,7 +72,7 @@ class PlannedJob:
 
     Attributes:
         number: Hydra's.
-        overrides: What the job is told, ``name=value``.
+        overrides: The job's overrides, ``name=value``.
         folder: Its place in the sweep's folder.
     """
 

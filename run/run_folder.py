@@ -68,13 +68,13 @@ class Run:
 
     Args:
         command: The command's name.
-        folder: Where the results go; its parent also gets a link ``latest``.
+        folder: Folder of the results; its parent gets a link ``latest``.
         config: The resolved configuration; in the folder the places of the cassette and of a shared budget are absolute.
-        meter: What the run asked for.
-        registry: Whose hooks are called; the process's plugins by default.
+        meter: Counts of the run's requests.
+        registry: Plugins whose hooks are called; the process's by default.
 
     Attributes:
-        summary: What ``summary.json`` says besides what every run says.
+        summary: Entries of ``summary.json`` beside those of every run.
         afterwards: Set inside the block: writes and shows what is made from ``summary.json`` if all went well. The status
             is ``done`` only after it, so that a run that was killed before it goes on.
 
@@ -294,7 +294,7 @@ class FolderLock:
     holds it. It is held across hosts where the file system offers that, as NFS version 4 does.
 
     Args:
-        folder: Which; it must be there when the lock is acquired.
+        folder: Folder to lock; must exist when the lock is acquired.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -44,7 +44,7 @@ def session(run: Run, client: InferenceClient) -> Iterator[None]:
 
     Args:
         run: Inside its ``with`` block.
-        client: Whom the run asks with.
+        client: The run's client.
 
     Yields:
         Nothing.
@@ -68,7 +68,7 @@ def graceful(client: InferenceClient) -> Iterator[None]:
     once. Outside the main thread, where Python delivers no signals, nothing changes.
 
     Args:
-        client: Whom the run asks with.
+        client: The run's client.
 
     Yields:
         Nothing.

@@ -31,7 +31,7 @@ class Decision:
     Attributes:
         action: As the interface has it.
         described: In a word or two.
-        observation: What the policy saw.
+        observation: The observation.
     """
 
     action: Any
@@ -52,9 +52,9 @@ class Alias:
 
     Args:
         name: The model name that clients use.
-        policy: What acts.
-        interface: What its actions mean.
-        encoder: What its observations are made with.
+        policy: The acting policy.
+        interface: Action interface of the policy.
+        encoder: Encoder of the observations.
         endpoint: The frozen model.
         client: For encoders that call an endpoint, and for its thread.
         system: The system prompt of requests that have none: the one that the policy was trained with.
@@ -128,7 +128,7 @@ class Alias:
 
         Args:
             requests: The interface's.
-            state: What they were made from.
+            state: State that the requests were made from.
             original: The request's messages, one for each of the state's: what the interface left alone is sent as it was.
             fields: The request's other fields, which go before the endpoint's sampling defaults.
 

@@ -49,7 +49,7 @@ def as_asked(completion: Mapping[str, Any], body: Mapping[str, Any], headers: Ma
     Args:
         completion: See `merge`.
         body: The request.
-        headers: Of the response.
+        headers: Headers of the response.
 
     Returns:
         The response.
@@ -120,10 +120,10 @@ async def forward(
     """Forwards a request, and the answer as it comes: a stream event by event, an error with its status.
 
     Args:
-        upstream: Who is asked.
+        upstream: The frozen model's server.
         path: After the address.
         body: The request.
-        headers: Of the response, beside those that are handed on.
+        headers: Headers of the response besides forwarded ones.
         model: The name that the answer carries; None for the one that it comes with.
         keep: See `Upstream.open`.
 

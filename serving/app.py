@@ -37,9 +37,9 @@ class Limits:
     """Limits and access rules of a server.
 
     Attributes:
-        max_body_bytes: Of a request, decompressed.
-        max_header_bytes: Of a request's head.
-        max_messages: Of a chat request.
+        max_body_bytes: Decompressed bytes of a request.
+        max_header_bytes: Bytes of a request's head.
+        max_messages: Messages of a chat request.
         max_concurrency: Whole requests under way at once; more are answered with 429.
         max_connections: Open connections; beyond it, or beyond half of the files that the process may open, the one that
             has waited longest without a request under way is closed.
@@ -268,8 +268,8 @@ def build_app(service: Service, limits: Limits | None = None, feedback: Feedback
     """Builds the ASGI application.
 
     Args:
-        service: What answers.
-        limits: What is taken on.
+        service: The service.
+        limits: Limits of the server.
         feedback: Keeps what people thought of answers; None for no such route.
 
     Returns:

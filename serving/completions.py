@@ -32,8 +32,8 @@ class Service:
     Attributes:
         aliases: Policies by model name.
         upstreams: The frozen models' servers by alias.
-        routes: By alias and route, those of interfaces that choose whom to ask.
-        metrics: What is counted.
+        routes: Upstreams by alias and route, for interfaces that choose the model.
+        metrics: The metrics.
         max_choices: ``n`` of a request, at most.
         canary: Share of the dialogues that the frozen model answers instead of the policy.
         watch: Compares a share of the replies with the frozen model's own.

@@ -35,8 +35,8 @@ class Config(uvicorn.Config):
 
     Args:
         app: The application.
-        limits: Of the server.
-        metrics: Where connections that are closed for their limits are counted.
+        limits: Limits of the server.
+        metrics: Metrics that count connections closed for their limits.
         drain_s: Seconds for requests under way after SIGTERM.
     """
 

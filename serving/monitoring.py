@@ -82,7 +82,7 @@ def share_of(messages: Sequence[Mapping[str, Any]], salt: str, session: str = ""
 
     Args:
         messages: Of one request. What a dialogue keeps from request to request is its first user turn.
-        salt: What the share is for.
+        salt: Name of the share's purpose.
         session: The dialogue's id, which counts instead where there is one.
 
     Returns:
@@ -126,10 +126,10 @@ class Watch:
     """Compares the policy's replies with the frozen model's own.
 
     Args:
-        judge: Who compares, or scores one by one.
-        share: Of the dialogues that are compared.
+        judge: A judge that compares, or scores replies one by one.
+        share: Share of dialogues that are compared.
         client: On whose loop the judge works.
-        metrics: Where the running win rate stands.
+        metrics: Metrics with the running win rate.
     """
 
     MAX_REPLY_BYTES: ClassVar[int] = 2**22
@@ -153,7 +153,7 @@ class Watch:
 
         Args:
             name: The alias.
-            upstream: Who is asked for the other reply.
+            upstream: Server that gives the other reply.
             plain: The body of that request.
             answer: What was sent.
             text: Reads the reply's text in it; an answer without text, such as a call of a tool, is not compared.

@@ -17,7 +17,7 @@ class Problem(Exception):
         status: The HTTP status.
         kind: OpenAI's error ``type``.
         code: OpenAI's error ``code``, if there is one.
-        param: Which field of the request is meant, if one is.
+        param: Field of the request that the error concerns.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class Incoming:
 
     Attributes:
         status: The HTTP status: a success (2xx) or a refusal (4xx, 5xx).
-        headers: Those that are handed on.
+        headers: Forwarded headers.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, key: str) -> None:
@@ -117,7 +117,7 @@ class Upstream:
     """Connections to one endpoint; made on the loop that first uses it.
 
     Args:
-        endpoint: Who is asked.
+        endpoint: Endpoint of the request.
         connect_s: Seconds that a connection may take.
     """
 

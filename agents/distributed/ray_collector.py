@@ -28,9 +28,9 @@ class RayCollector:
 
     Args:
         agent: Whose policy acts.
-        task: What is played.
+        task: The task.
         config: The resolved configuration, from which each worker builds its own.
-        settings: How many workers, and where.
+        settings: Number of workers, and the cluster.
 
     Raises:
         ConfigError: If Ray is not installed, there is no such cluster, or it is too small.

@@ -62,7 +62,7 @@ class RayWorkers:
     """Workers of one class, started when they are first needed.
 
     Args:
-        settings: How many, and where.
+        settings: Number of workers, and the cluster.
         make: Their class, built with ``arguments`` and the folder; has ``ready()`` and ``stop(reason)``.
         arguments: See there.
 
@@ -206,7 +206,7 @@ def check_places(settings: RaySettings, nodes: Sequence[float]) -> None:
     """Refuses more workers than a cluster can ever hold: Ray would wait for further cores for ever.
 
     Args:
-        settings: How many workers, and what each takes.
+        settings: Number of workers, and the resources of each.
         nodes: Cores of each of the cluster's machines.
 
     Raises:

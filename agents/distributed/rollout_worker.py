@@ -26,9 +26,9 @@ class Shard:
         played: The finished ones, in order.
         failures: Failed attempts, by cause.
         cut: Complete turns of those that a deadline cut.
-        timing: Where the time went.
-        usage: What was asked and spent since the last shard.
-        error: What ended it before its time; the fields before ``usage`` are empty then.
+        timing: Times of the rollout.
+        usage: Usage since the last shard.
+        error: Error that ended it early; the fields before ``usage`` are then empty.
     """
 
     played: list[Trajectory] = field(default_factory=list)
@@ -44,7 +44,7 @@ class RolloutWorker(Worker):
 
     Args:
         config: The resolved configuration of the training.
-        workers: How many share its limits and its dialogues.
+        workers: Number of workers that share its limits and dialogues.
         folder: See `Worker`.
     """
 
@@ -67,9 +67,9 @@ class RolloutWorker(Worker):
         Args:
             rollout: Number of the rollout.
             first: Number of the first episode.
-            count: How many.
-            weights: Of the policy, the same for all of a rollout.
-            statistics: Of the reward, likewise.
+            count: Number of items.
+            weights: Weights of the policy, fixed during a rollout.
+            statistics: Statistics of the reward, fixed during a rollout.
 
         Returns:
             Trajectories, failures and usage; or usage and the error.

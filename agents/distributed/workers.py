@@ -24,7 +24,7 @@ class UsageDelta:
 
     Attributes:
         asked: What was asked for, by role.
-        spent: What that cost, by role.
+        spent: Amounts spent, by role.
     """
 
     asked: Mapping[str, Usage] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class Worker:
 
     Args:
         config: The resolved configuration of the whole.
-        workers: How many share its limits.
-        folder: Where relative paths begin, if it is there.
+        workers: Number of workers that share its limits.
+        folder: Base of relative paths, if it exists.
     """
 
     def __init__(self, config: Mapping[str, Any], workers: int, folder: str) -> None:

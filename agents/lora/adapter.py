@@ -54,7 +54,7 @@ def save_adapter(folder: Path, model: Any, local: LocalModel, decoding: Decoding
     """Writes an adapter; the folder appears complete or not at all.
 
     Args:
-        folder: Where; replaced if it exists.
+        folder: Folder to write; replaced if it exists.
         model: PEFT's.
         local: The model beneath.
         decoding: How it was sampled.

@@ -57,9 +57,9 @@ class LocalModel:
     """A causal language model with its tokenizer.
 
     Attributes:
-        name: As it was asked for.
+        name: Requested name.
         model: From transformers, or from PEFT if it has an adapter.
-        tokenizer: With a chat template.
+        tokenizer: Tokenizer with a chat template.
     """
 
     name: str

@@ -32,9 +32,9 @@ class LoraReporter(TrainerCallback):  # type: ignore[misc]  # transformers is no
     """A callback of TRL's trainers.
 
     Args:
-        run: Whose folder and summary are kept.
+        run: The run, for its folder and summary.
         client: Whose end of a run by a signal ends the training, too, with a checkpoint.
-        reward: Whose judges are watched; None where there are none.
+        reward: Reward whose judges are watched; None without judges.
         resumed: The checkpoint with which the training goes on.
 
     Attributes:
@@ -152,7 +152,7 @@ def rollout_stats(index: int, timesteps: int, plays: Sequence[Play], entropy: fl
         index: Number of the rollout, from 0.
         timesteps: Assistant turns so far in the run.
         plays: Its dialogues.
-        entropy: Of the model's tokens, in nats.
+        entropy: Entropy of the model's tokens, in nats.
 
     Returns:
         The statistics.

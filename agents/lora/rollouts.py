@@ -28,9 +28,9 @@ class Play:
     """A dialogue that is being played.
 
     Attributes:
-        scenario: What is played.
-        messages: So far.
-        rewards: Of each turn.
+        scenario: The scenario.
+        messages: The dialogue so far.
+        rewards: Rewards of the turns.
         infos: Likewise, see `DialogueEnv`.
         over: Whether it has ended.
         failure: Why it ended before its time.
@@ -54,7 +54,7 @@ class Playing:
     """Plays dialogues on the `text` interface.
 
     Args:
-        task: What is played; with the interface `text`.
+        task: The task, with the interface `text`.
         max_failure_fraction: Share of failed dialogues, over the last 50, above which the run stops.
     """
 
@@ -167,7 +167,7 @@ class Rollout:
         playing: Plays and judges.
         writer: Tells how the model reads dialogues, and how it is sampled.
         gamma: Discount of later turns.
-        seed: Of the sampling.
+        seed: Seed of the sampling.
         told: Gets the dialogues of each batch when they are over.
         batches: Batches that earlier parts of a resumed run played.
     """

@@ -72,7 +72,7 @@ def trl_arguments(kind: type, settings: Mapping[str, Any], **own: Any) -> Any:
 
     Args:
         kind: Its configuration class, such as `GRPOConfig`.
-        settings: By TRL's names.
+        settings: Settings with TRL's names.
         **own: Those that the run decides.
 
     Returns:

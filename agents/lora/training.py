@@ -74,8 +74,8 @@ class Parts:
         own: Our settings.
         arguments: TRL's, ready but for the place of the checkpoints.
         local: The model.
-        decoding: How it is sampled.
-        task: What is played; None for `dpo`.
+        decoding: Sampling of the turns.
+        task: The task; None for `dpo`.
         data: Rows of the data set.
     """
 

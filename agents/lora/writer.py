@@ -48,7 +48,7 @@ class LocalWriter:
 
     Args:
         local: The model.
-        decoding: How it is sampled.
+        decoding: Sampling of the turns.
     """
 
     def __init__(self, local: LocalModel, decoding: Decoding) -> None:
@@ -64,7 +64,7 @@ class LocalWriter:
 
         Args:
             dialogues: Messages that end with a user's turn.
-            keys: Which of several independent turns is wanted of each.
+            keys: Number of the independent sample, per dialogue.
 
         Returns:
             One completion per dialogue.
@@ -88,7 +88,7 @@ class LocalWriter:
 
         Args:
             prompts: At least one.
-            seeds: Of each row's noise.
+            seeds: Seeds of the rows' noise.
             model: Another than the writer's own, such as one in training.
 
         Returns:
@@ -151,7 +151,7 @@ class BatchedWriter:
     """Batches the turns that coroutines wait for and writes them in a thread.
 
     Args:
-        writer: Who writes.
+        writer: The local writer.
         batch_size: Turns that are written together, at most.
         lock: Shared by desks of one model, which does one batch at a time.
     """

@@ -21,7 +21,7 @@ class SupportJudge(TurnJudge):
 
     Args:
         bonus: The part of the score that only a complete case earns, in [0, 1].
-        turn_cost: What a further turn costs, in [0, 1].
+        turn_cost: Cost of every further turn, in [0, 1].
     """
 
     name = "support"

@@ -24,7 +24,7 @@ class TutoringJudge(TurnJudge):
     hold ``answer`` among their hidden facts; a turn of others is abstained from. It is meant for the end of a dialogue.
 
     Args:
-        turn_cost: What a further turn costs, in [0, 1].
+        turn_cost: Cost of every further turn, in [0, 1].
         told: The score of an answer that was given away, in [0, 0.3].
     """
 

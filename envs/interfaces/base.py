@@ -25,12 +25,12 @@ class Request:
     """One question to the frozen model.
 
     Attributes:
-        messages: What is sent.
+        messages: Messages to send.
         index: Number of the request within its turn; keeps equal requests of one turn apart.
         logprobs: Whether token logprobs are needed.
-        top_logprobs: How many alternatives per position.
+        top_logprobs: Number of alternatives per position.
         sampling: Fields of the endpoint's `Sampling` that this request has otherwise.
-        route: Which of the interface's `endpoints` is asked; None for the assistant.
+        route: Key of the interface's `endpoints`; None for the assistant.
     """
 
     messages: tuple[Message, ...]
@@ -48,10 +48,10 @@ class ActionInterface(ABC):
     that the policy sees what it chooses from; a one-phase interface asks in `compile`.
 
     Attributes:
-        name: What configurations and bundles call it.
+        name: Name in configurations and bundles.
         action_space: What the policy emits.
         requests_per_turn: Requests to the assistant's endpoint in one turn.
-        proposals_per_turn: How many of these are made before the action.
+        proposals_per_turn: Number of these requests made before the action.
         two_phase: Whether any are.
         chooses_reply: Whether the action says which of the proposals is sent, as a judge could.
         exchangeable: Whether the actions choose among samples of one request, so that no constant action is a strategy.

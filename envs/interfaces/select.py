@@ -159,8 +159,8 @@ class ProposeSelect(Select):
     Args:
         n: Number of moves, at least 2.
         ask: What the model is asked for a move, after what the user said last.
-        direct: How a move enters the system prompt; must hold ``{move}``.
-        max_tokens: Of a move.
+        direct: Template of a move in the system prompt; must contain ``{move}``.
+        max_tokens: Tokens of a move.
         logprobs: Whether the endpoint is asked for the moves' logprobs.
         top_logprobs: See `Select`.
     """

@@ -23,7 +23,7 @@ class AnyText(spaces.Text):
     """Texts of any characters up to a length; those that `sample` draws are printable ASCII.
 
     Args:
-        max_length: In characters.
+        max_length: Characters, at most.
     """
 
     def __init__(self, max_length: int) -> None:
@@ -46,7 +46,7 @@ class Text(ActionInterface):
     answer is in ``info["messages"]`` of `reset` and `step`.
 
     Args:
-        max_length: Of a turn, in characters; longer ones are refused.
+        max_length: Characters of a turn; longer turns are refused.
     """
 
     name: ClassVar[str] = "text"

@@ -42,7 +42,7 @@ def benchmark_scenarios(path: Path, split: Split = "test") -> list[Scenario]:
         path: AlpacaEval's JSON list of ``instruction``; MT-Bench's or Arena-Hard's ``question.jsonl``, whose lines have
             ``question_id`` or ``uid``, and ``turns`` or ``prompt``; or what `/v1/feedback` kept, where a reply with the score 1
             becomes the reference.
-        split: Of which split they shall be.
+        split: Split of the scenarios.
 
     Returns:
         Scenarios whose tags are the question's category. An AlpacaEval question that occurs again is left out.

@@ -71,8 +71,8 @@ def scenarios_of(
 
     Args:
         drafts: Each with the split that its source says, or None.
-        name: What the ids begin with.
-        shares: Of the groups whose source says nothing.
+        name: Prefix of the ids.
+        shares: Proportions of the splits for groups without a split.
 
     Returns:
         The scenarios; and how many drafts were left out, by reason: the same twice, or in ``test`` or ``validation`` as well.
@@ -163,10 +163,10 @@ class Columns:
     """Which columns are read; None for the first of the usual names.
 
     Attributes:
-        user: Of the user's turn, or of a list of them.
-        reference: Of a good answer.
-        system: Of the system prompt.
-        tags: Of what it is about.
+        user: Column of the user's turn, or of a list of turns.
+        reference: Column of a good answer.
+        system: Column of the system prompt.
+        tags: Column of the topics.
     """
 
     user: str | None = None

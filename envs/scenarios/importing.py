@@ -62,7 +62,7 @@ def import_scenarios(
     Args:
         kind: A key of `IMPORTERS`.
         paths: The files.
-        options: How.
+        options: Options of the import.
 
     Returns:
         The scenarios; how many records were left out, by reason; and what is wrong with those that could not be used.

@@ -29,9 +29,9 @@ class Scenario:
         user: The opening user turn, then the scripted ones that follow it; at least one.
         system: The system prompt; None for the environment's.
         reference: A good answer to the last scripted turn, hidden from the assistant and the policy; None if there is none.
-        tags: What it is about.
-        persona: Who the simulated user is.
-        goal: What the simulated user wants.
+        tags: Topics.
+        persona: Persona of the simulated user.
+        goal: Goal of the simulated user.
         hidden: Facts for judges and users only.
     """
 

@@ -88,7 +88,7 @@ def load_prompts(source: str, split: str = "test", limit: int | None = None) -> 
         source: A ``.txt`` file with a prompt a line; a ``.jsonl`` file of objects with ``prompt`` and, if wanted, ``id``,
             ``system`` and ``reference``; a benchmark's questions, see `benchmark_scenarios`; a scenario file; or a shipped
             set's name.
-        split: Of which split the scenarios are; of no meaning for prompts.
+        split: Split of the scenarios; ignored for prompts.
         limit: Take this many from the start; None for all.
 
     Returns:

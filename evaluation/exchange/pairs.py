@@ -54,7 +54,7 @@ class Made:
     """Preference pairs, and counts of what was left out.
 
     Attributes:
-        pairs: In the order of the records.
+        pairs: Pairs in the order of the records.
         left_out: ``failed``: candidates, or matches, without a score; ``close``: turns, or matches, without two replies that
             are far enough apart; ``parted``: matches whose dialogues were not the same before the last reply.
     """
@@ -68,7 +68,7 @@ def pairs_of_candidates(records: Iterable[Mapping[str, Any]], options: PairOptio
 
     Args:
         records: Lines of `CANDIDATES`.
-        options: Which pairs.
+        options: Choice of pairs.
 
     Returns:
         The pairs, and counts of what was left out.
@@ -97,7 +97,7 @@ def pairs_of_matches(records: Iterable[Mapping[str, Any]], options: PairOptions)
 
     Args:
         records: Lines of ``matches.jsonl``.
-        options: Which pairs.
+        options: Choice of pairs.
 
     Returns:
         The pairs, and counts of what was left out.
@@ -146,7 +146,7 @@ def pairs_of_run(folder: Path, options: PairOptions) -> Made:
 
     Args:
         folder: Of `duologue pairs`, an evaluation or a comparison.
-        options: Which pairs.
+        options: Choice of pairs.
 
     Returns:
         The pairs, and counts of what was left out.

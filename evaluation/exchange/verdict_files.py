@@ -25,7 +25,7 @@ class ImportedMatch:
     Attributes:
         scenario: The question's id, by which intervals are clustered.
         repeat: Which of several matches on the question; MT-Bench's second turn is the second.
-        judge: Who judged.
+        judge: Name of the judge.
         contestant: Whose ``match`` it is.
         baseline: The other.
         messages: The dialogue before the contestant's reply.

@@ -45,7 +45,7 @@ class JudgeRunner:
 
     Args:
         judges: The judge once for each repeat: they ask anew, also where the question is the same.
-        records: What they are asked about.
+        records: The labelled records.
     """
 
     def __init__(

@@ -39,11 +39,11 @@ class LabelledPair:
     """Two replies to one dialogue, and which is better.
 
     Attributes:
-        id: Of the record.
+        id: Id of the record.
         first: One reply.
         second: The other.
         label: ``first``, ``second`` or ``tie``.
-        models: Whose replies they are, if that is known.
+        models: Models that wrote the replies; None if unknown.
     """
 
     id: str
@@ -58,9 +58,9 @@ class LabelledScore:
     """A reply and its score.
 
     Attributes:
-        id: Of the record.
+        id: Id of the record.
         turn: The reply.
-        score: By those who labelled it; higher is better.
+        score: The label's score; higher is better.
     """
 
     id: str

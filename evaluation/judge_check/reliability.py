@@ -36,8 +36,8 @@ class PairVerdicts:
         there: Over repeats, where the pair was shown as it is; None for a failure.
         back: Where it was shown the other way round.
         both: Where the order does not matter.
-        longer: Which reply is longer, if one is.
-        own: Which reply is the judge model's own, if one is.
+        longer: Number of the longer reply; None if equal.
+        own: Number of the reply written by the judge model itself; None if neither.
     """
 
     label: str

@@ -52,8 +52,8 @@ def curves(path: Path, width: int = 320, height: int = 110) -> list[dict[str, An
 
     Args:
         path: ``progress.csv``; there are no curves if it is not there.
-        width: Of a drawing.
-        height: Of a drawing.
+        width: Width of a drawing, in pixels.
+        height: Height of a drawing, in pixels.
 
     Returns:
         One mapping per curve, for the report's template.

@@ -135,7 +135,7 @@ def known_of_judge(
     Args:
         judge: Its settings.
         asks: Whether it asks a model.
-        model: Which one.
+        model: Name of the model.
         models: The contestants' models, by name.
         check: The folder of a `judge-check` of this judge, if there is one.
         where: That setting's place in the configuration.

@@ -27,7 +27,7 @@ class Row:
     Attributes:
         contestant: Its name.
         baseline: The other's.
-        judge: Who decided.
+        judge: Name of the judge.
         rate: The win rate; None if no match was decided.
         wins: Matches won in the mean of both orders.
         ties: Undecided ones.
@@ -138,7 +138,7 @@ def comparisons(records: Sequence[Record], policy: str) -> list[Comparison]:
     """The policy beside every other contestant that met the same baseline, the closest first.
 
     Args:
-        records: Of one baseline and one judge.
+        records: Records with the same baseline and judge.
         policy: The contestant that is compared with the others.
 
     Returns:

@@ -24,7 +24,7 @@ def draw_boards(boards: Mapping[str, Sequence[Row]], paths: Sequence[Path]) -> b
 
     Args:
         boards: Rows by baseline, best first.
-        paths: Where; the suffix says in which format.
+        paths: Files to write; the suffix determines the format.
 
     Returns:
         False where Matplotlib is not installed: nothing is drawn then.
@@ -72,9 +72,9 @@ def draw_returns(task: str, standings: Sequence[PolicyReturns], paths: Sequence[
     """Draws returns against what they cost in requests, with their intervals.
 
     Args:
-        task: For the title.
-        standings: What is shown.
-        paths: Where; the suffix says in which format.
+        task: Name of the task for the title.
+        standings: Returns of the policies.
+        paths: Files to write; the suffix determines the format.
 
     Returns:
         False where Matplotlib is not installed: nothing is drawn then.

@@ -63,7 +63,7 @@ def show_results(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
     Args:
         rows: ``results`` of ``summary.json``.
-        console: Where.
+        console: Console to print on.
     """
     first = rows[0]
     title = f"Win rate against {first['baseline']}, judged by {first['judge']}"
@@ -119,7 +119,7 @@ def show_boards(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
     Args:
         rows: ``results`` of ``summary.json``.
-        console: Where.
+        console: Console to print on.
     """
     for base in dict.fromkeys(row["baseline"] for row in rows):
         show_results([row for row in rows if row["baseline"] == base], console)

@@ -115,7 +115,7 @@ def from_sums(
     Args:
         sums: What each record adds, shape (records, k); records that add nothing do not count.
         statistic: From the sums, shape (..., k), to the figure, shape (...); resamples where it is NaN are left out.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         The figure.
@@ -134,8 +134,8 @@ def from_resamples(n: int, statistic: Callable[[npt.NDArray[np.int64]], float], 
 
     Args:
         n: Number of records.
-        statistic: Of the records with these indices, which may repeat.
-        seed: Of the draws.
+        statistic: Statistic of the records with these indices, which may repeat.
+        seed: Seed of the draws.
 
     Returns:
         The figure.

@@ -51,7 +51,7 @@ def paired_difference(
         a: One contestant's scores, shape (n,).
         b: The other's, on the same prompt and repeat at each place.
         clusters: The prompt of each place.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
 
     Returns:
         The mean difference with its interval and p-value.
@@ -77,7 +77,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected so that the chance of any false one among them is bounded (Holm 1979, Scandinavian Journal 6).
 
     Args:
-        p_values: Of all comparisons that were looked at.
+        p_values: P-values of all comparisons.
 
     Returns:
         Corrected, in the same order.

@@ -16,7 +16,7 @@ class PolicyReturns:
     """One policy's returns on the held-out scenarios.
 
     Attributes:
-        name: What tables call it.
+        name: Name in tables.
         kind: ``random``, ``constant``, ``learnt`` or ``oracle``.
         mean: Mean return of an episode.
         low: Lower end of the 95% interval.
@@ -64,7 +64,7 @@ def two_way_interval(returns: npt.ArrayLike, confidence: float = 0.95) -> tuple[
 
     Args:
         returns: Shape (seeds, scenarios), the same scenarios for every seed; NaN for a failure.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
 
     Returns:
         Mean, lower and upper end; an end is NaN where there are fewer than two seeds or two scenarios.

@@ -34,7 +34,7 @@ class Anchor:
         preference: Scores in [0, 1], shape (k,).
         style: Their Δ, already standardised, shape (k,).
         difficulty: Their prompts' difficulty, shape (k,).
-        weight: Of each beside 1 for an ordinary observation.
+        weight: Weight of each observation; ordinary observations have 1.
     """
 
     preference: npt.ArrayLike
@@ -51,7 +51,7 @@ class Controlled:
         rate: In [0, 1].
         low: Lower end of the 95% interval.
         high: Upper end.
-        standard_error: By bootstrap over prompts, the coefficients fitted anew in each resample.
+        standard_error: Bootstrap over prompts; each resample fits the coefficients again.
         coefficients: θ, the style's and, where there is one, the difficulty's.
         raw: The win rate as it was.
     """
@@ -78,11 +78,11 @@ def style_controlled(
     Args:
         preference: The contestant's scores in [0, 1], shape (n,).
         style: Differences baseline - contestant of length, or of several figures of style, shape (n,) or (n, k).
-        difficulty: Of each prompt, shape (n,); None where it is not known.
+        difficulty: Difficulty of each prompt, shape (n,); None if unknown.
         anchor: Further observations; for one figure of style with difficulties.
         clusters: The prompt of each score; each its own by default.
-        resamples: Of the bootstrap.
-        seed: Of its draws and of nothing else.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of its own draws.
 
     Returns:
         The controlled rate.
@@ -131,8 +131,8 @@ def fit(x: Floats, y: Floats, weight: Floats, strength: float, start: Floats | N
         x: Design, shape (n, k).
         y: Scores in [0, 1], shape (n,).
         weight: Shape (n,).
-        strength: Of the likelihood beside the penalty.
-        start: Where to begin; at 0 by default.
+        strength: Weight of the likelihood relative to the penalty.
+        start: Start values; 0 by default.
 
     Returns:
         β, shape (k,).

@@ -23,7 +23,7 @@ class Battles:
         names: The contestants, in the order of their indices.
         first: Index of one of the two, shape (n,).
         second: Index of the other.
-        score: Of the first: 1 for a win, 0.5 for a tie, 0 for a loss, or between, shape (n,).
+        score: Score of the first contestant: 1 for a win, 0.5 for a tie, 0 for a loss, or between, shape (n,).
         clusters: Index of each battle's prompt, shape (n,).
     """
 
@@ -46,7 +46,7 @@ class Battles:
         Args:
             first: One of the two, by battle.
             second: The other.
-            score: Of the first, in [0, 1].
+            score: Score of the first contestant, in [0, 1].
             clusters: The prompt of each battle; each its own by default.
 
         Returns:
@@ -104,7 +104,7 @@ def bradley_terry(battles: Battles, weights: npt.ArrayLike | None = None) -> Flo
 
     Args:
         battles: At least one.
-        weights: Of the battles; 1 by default.
+        weights: Weights of the battles; 1 by default.
 
     Returns:
         θ by contestant, mean 0, natural logarithms of odds.

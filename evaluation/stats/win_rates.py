@@ -67,7 +67,7 @@ def win_rate(scores: npt.ArrayLike, clusters: Sequence[Hashable], confidence: fl
     Args:
         scores: Shape (n,), each in [0, 1]; n at least 1.
         clusters: The prompt of each score.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
 
     Returns:
         Rate, interval and sizes.
@@ -94,8 +94,8 @@ def wilson(rate: float, n: float, confidence: float = 0.95, quantile: float | No
     Args:
         rate: The proportion, in [0, 1].
         n: Sample size, above 0; need not be whole.
-        confidence: Of the interval.
-        quantile: In place of the normal one, where the rate's variance is estimated from few clusters.
+        confidence: Confidence level of the interval.
+        quantile: Replaces the normal quantile where the rate's variance is estimated from few clusters.
 
     Returns:
         Lower and upper end, in [0, 1].
@@ -119,9 +119,9 @@ def cluster_bootstrap(
     Args:
         scores: Shape (n,).
         clusters: The prompt of each score.
-        confidence: Of the interval.
-        resamples: How often is drawn.
-        seed: Of the draws.
+        confidence: Confidence level of the interval.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
 
     Returns:
         Lower and upper end.
@@ -145,8 +145,8 @@ def worst_case(scores: npt.ArrayLike, failures: int) -> tuple[float, float]:
     """Bounds the win rate, whatever the results of the failed matches would have been.
 
     Args:
-        scores: Of the matches that were decided, shape (n,).
-        failures: How many were not.
+        scores: Scores of the decided matches, shape (n,).
+        failures: Number of matches without a result.
 
     Returns:
         Lower and upper bound, in [0, 1].

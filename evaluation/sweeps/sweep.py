@@ -22,10 +22,10 @@ class Mean:
     """A mean over seeds with its 95% interval by Student's t; one seed has none.
 
     Attributes:
-        mean: Of the seeds' figures.
+        mean: Mean of the seeds' figures.
         low: Lower end; None for one seed.
         high: Upper end; None for one seed.
-        seeds: How many.
+        seeds: Number of seeds.
     """
 
     mean: float
@@ -71,8 +71,8 @@ class Place:
     Attributes:
         settings: The setting.
         mean: Of its jobs' figures, a seed's own mean where a seed ran twice.
-        jobs: Those with a figure, the best first.
-        failed: How many have none.
+        jobs: Jobs with a figure, the best first.
+        failed: Number without a figure.
     """
 
     settings: Settings
@@ -105,7 +105,7 @@ class Sweep:
     """The jobs below a folder.
 
     Attributes:
-        folder: Which.
+        folder: The folder.
         metric: A key of `run.jobs.METRICS`.
         jobs: All of them, by name.
         fixed: Overrides that are the same in all jobs.

@@ -19,10 +19,10 @@ def draw_sweep(title: str, places: Sequence[Place], effects: Sequence[Effect], p
     """Draws the leaderboard and below it the parameters.
 
     Args:
-        title: What the figures are.
+        title: Title of the figures.
         places: Settings, best first.
-        effects: Of the parameters; those with many values are left out.
-        paths: Where; the suffix says in which format.
+        effects: Effects of the parameters without many values.
+        paths: Files to write; the suffix determines the format.
 
     Returns:
         False where Matplotlib is not installed, or there is nothing to draw.

@@ -69,8 +69,8 @@ class BudgetSettings:
         tokens: Likewise.
         usd: Likewise.
         roles: Limits of single roles.
-        shared: Where all workers of a sweep book together: a SQLite file, or ``postgresql://user@host/database``.
-        scope: Whose limits these are, where one database serves several sweeps.
+        shared: Common store of all workers of a sweep: a SQLite file, or ``postgresql://user@host/database``.
+        scope: Name of the sweep, where one database serves several.
     """
 
     requests: int | None = None
@@ -85,12 +85,12 @@ class Budget:
     """Limits, and the amounts spent so far. Used on one event loop only.
 
     Args:
-        limits: For the whole run.
-        roles: For single roles, on top.
-        spent: What was spent before, by role.
+        limits: Limits of the whole run.
+        roles: Additional limits by role.
+        spent: Amounts spent before, by role.
 
     Attributes:
-        spent: By role; what is set aside is part of it.
+        spent: Amounts by role, reserved ones included.
     """
 
     def __init__(
@@ -210,9 +210,9 @@ class Account:
 
     Args:
         budget: Where it is booked.
-        role: Whose call it is.
-        most: What one attempt costs at most.
-        price: What the endpoint bills.
+        role: Role of the call.
+        most: Upper bound of one attempt's cost.
+        price: Price of the endpoint.
         longest: The completion tokens that are part of ``most``.
         overrun: What is known of the endpoint's answers; None where nobody counts their tokens.
     """

@@ -64,7 +64,7 @@ class SharedBudgetStore:
 
     Args:
         place: A SQLite file, or the address of a PostgreSQL database.
-        scope: Whose account it is, where one database serves several sweeps.
+        scope: Name of the sweep, where one database serves several.
     """
 
     def __init__(self, place: str, scope: str = "") -> None:
@@ -85,7 +85,7 @@ class SharedBudgetStore:
         """Sets an amount aside.
 
         Args:
-            role: Who asks.
+            role: Role of the request.
             amount: How much.
             over: Given what all workers spent by role, which limit the amount would exceed.
 
@@ -199,8 +199,8 @@ class SharedBudget(Budget):
 
     Args:
         pot: The common account.
-        limits: For all workers.
-        roles: For single roles, on top.
+        limits: Limits of all workers together.
+        roles: Additional limits by role.
     """
 
     def __init__(

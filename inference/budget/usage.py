@@ -44,7 +44,7 @@ class Meter:
         on_change: Called after every change of what was asked for.
         parameters: Request parameters that endpoints were found not to take, by `Endpoint.identity`.
         drawn: Prompts for which several candidates were sampled.
-        identical: Those of them whose candidates were all the same.
+        identical: Number of turns with identical candidates.
     """
 
     window_s: float = 20.0

@@ -36,8 +36,8 @@ class Claims:
     """The claims of one process on the answers of a cassette. Blocks; used by one thread at a time.
 
     Args:
-        transact: Of the database.
-        prefix: Of its tables' names.
+        transact: Runs an action in a transaction of the database.
+        prefix: Prefix of the tables' names.
         binary: Its type of binary values.
     """
 

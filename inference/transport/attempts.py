@@ -34,8 +34,8 @@ class Attempts:
     """The attempts of one call.
 
     Args:
-        gate: Whose places are used.
-        role: Whose call it is.
+        gate: The limiter.
+        role: Role of the call.
         timeout_s: Seconds that one attempt may take.
         deadline_s: Seconds that the call may take.
         tokens: Estimate of what one attempt is counted for; 0 where nobody counts.
@@ -43,7 +43,7 @@ class Attempts:
         account: Where attempts are booked; None where nobody counts.
 
     Attributes:
-        timeout_s: As given.
+        timeout_s: The given limit in seconds.
         retries: Further attempts after a failure so far.
     """
 

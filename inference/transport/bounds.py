@@ -23,7 +23,7 @@ class Bounds:
     """The bounds of one client.
 
     Attributes:
-        budget: What may be spent; None where nobody counts.
+        budget: Limits of the run; None for no limits.
         retries: Retries of the whole run.
         stopped: Why no further call is begun; None while the run goes on.
     """

@@ -136,7 +136,7 @@ class ConnectionPool:
         """Prepares a route for requests that differ only in their bodies.
 
         Args:
-            url: Where to.
+            url: Address.
             headers: All of them but those that frame the message.
 
         Returns:
@@ -162,7 +162,7 @@ class Route:
     Args:
         connector: The pool of connections; not closed here.
         deadlines: Who watches the time.
-        url: Where to.
+        url: Address.
         headers: All of them but those that frame the message.
         proxy: The proxy's address, if there is one.
     """

@@ -18,7 +18,7 @@ class TokenBucket:
     holds.
 
     Args:
-        per_minute: How much flows in.
+        per_minute: Amount that is refilled per minute.
         burst_s: Seconds of inflow that the bucket holds; providers that bill by the minute enforce by the second.
     """
 
@@ -71,7 +71,7 @@ class AdaptiveLimit:
     It starts at what the user allows and never exceeds it.
 
     Args:
-        most: What the user allows.
+        most: The user's limit.
 
     Attributes:
         value: The limit now, in [1, most].
@@ -89,7 +89,7 @@ class AdaptiveLimit:
 
         Args:
             now: Monotonic seconds.
-            latency_s: How long it took.
+            latency_s: Seconds that the request took.
             full: Whether all places were taken; an idle endpoint tells nothing about what it would bear.
         """
         if not full:
@@ -201,7 +201,7 @@ class Limiter:
         """Waits until one more request may be sent.
 
         Args:
-            role: Who asks.
+            role: Role of the request.
             tokens: Estimate of the tokens that the request will be counted for.
 
         Returns:
@@ -231,11 +231,11 @@ class Limiter:
         """Gives a place back.
 
         Args:
-            place: What `enter` returned.
+            place: The place that `enter` returned.
             status: The HTTP status of the answer; None if there was none.
             timed_out: Whether there was none in time.
-            retry_after_s: What the server asked for.
-            tokens: What was really counted, where it is known.
+            retry_after_s: Seconds that the server asks to wait.
+            tokens: Counted tokens; None if unknown.
         """
         now = self._clock()
         full = self._full

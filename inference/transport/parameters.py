@@ -96,7 +96,7 @@ class Parameters:
         """Learns an unsupported parameter from a refusal.
 
         Args:
-            refusal: What the server answered.
+            refusal: The server's refusal.
             sent: The body that was refused.
             keep: Parameters that must not be left out.
 
@@ -131,7 +131,7 @@ def refused_parameter(refusal: Refusal, sent: Mapping[str, Any]) -> str | None:
     """Finds the parameter that a refusal names as unsupported.
 
     Args:
-        refusal: What the server answered.
+        refusal: The server's refusal.
         sent: The body that was refused.
 
     Returns:

@@ -96,12 +96,12 @@ class Transport:
         """Asks until there is an answer that can be read, within the endpoint's retries and its deadline.
 
         Args:
-            endpoint: Where to.
+            endpoint: Endpoint of the request.
             path: After the address.
             body: The request.
             content: The same as JSON.
             read: Turns an answer's bytes, its seconds and whether it was reused into what the caller wants.
-            role: Whose request it is, for fairness.
+            role: Role of the request, for fairness between roles.
             account: Where its attempts are booked.
             keep: Parameters without which the answer is of no use.
 

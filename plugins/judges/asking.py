@@ -32,7 +32,7 @@ class Asker:
     """A judge model as its judges ask it.
 
     Args:
-        context: For the client and the endpoint of role ``judge``.
+        context: Context with the client and the endpoint of role ``judge``.
         max_tokens: Tokens that the judge may use; None for the endpoint's own.
         logprobs: Whether the alternatives' probabilities are asked for.
         structured: Whether the answer is held to a JSON schema, where one is given.

@@ -32,9 +32,9 @@ class Criterion:
     """One thing to look at.
 
     Attributes:
-        text: What is asked of the reply.
-        weight: In the weighted mean of all criteria; above 0.
-        levels: What some of the grades mean.
+        text: The criterion's question.
+        weight: Weight in the mean over all criteria; above 0.
+        levels: Meaning of some grades.
     """
 
     text: str
@@ -120,7 +120,7 @@ def instruction(rubric: Rubric | None, prompt: str, general: str) -> str:
     Args:
         rubric: The rubric, if there is one.
         prompt: A prompt of the user's own, which says itself what is to be done with the criteria; or empty.
-        general: What a built-in prompt says without a rubric.
+        general: Text of a built-in prompt without a rubric.
 
     Returns:
         The text.

@@ -39,7 +39,7 @@ class LLMJudge(TurnJudge):
     answer that cannot be read is asked for once more, at a higher temperature; then it is a failure.
 
     Args:
-        context: For the client and the endpoint of role ``judge``.
+        context: Context with the client and the endpoint of role ``judge``.
         prompt: The instruction; empty for the built-in one. May hold ``{question}``, ``{reply}``, ``{reference}`` and
             ``{rubric}``, and must make the judge say `Score: N`, or the number alone.
         rubric: Name or path of a rubric that is put into the built-in prompt, or at ``{rubric}``; its scale holds then.

@@ -26,7 +26,7 @@ class ModerationJudge(TurnJudge):
     """1 minus the highest category score of ``/moderations``, in [0, 1]; ``components`` holds every category's score.
 
     Args:
-        context: For the client and the endpoint of role ``judge``.
+        context: Context with the client and the endpoint of role ``judge``.
         model: The moderation model's name at that endpoint.
         categories: Which categories count; empty for all.
     """

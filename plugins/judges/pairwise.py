@@ -86,7 +86,7 @@ class PairwiseLLMJudge(BaseJudge):
     Where the API gives the alternatives' probabilities, ``Preference.score`` is P(first) + P(tie) / 2.
 
     Args:
-        context: For the client and the endpoint of role ``judge``.
+        context: Context with the client and the endpoint of role ``judge``.
         prompt: The instruction; empty for the built-in one. May hold ``{question}``, ``{first}``, ``{second}``,
             ``{reference}`` and ``{rubric}``, and must make the judge say `Verdict: A`, `B` or `tie`.
         rubric: Name or path of a rubric whose criteria are weighed.
@@ -169,7 +169,7 @@ def read_choice(text: str) -> Choice | None:
     Each may be a comparison: ``A > B``, ``A is worse than B``, ``A = B``.
 
     Args:
-        text: What the judge model said.
+        text: The judge model's answer.
 
     Returns:
         The verdict; None where there is none, or where the last line that has one has several.

@@ -39,7 +39,7 @@ def make_panel(
     """Builds a panel of judges that score, or of judges that compare.
 
     Args:
-        context: Given to the members.
+        context: Context for the members.
         judges: The members' settings by a name of one's own: each a judge's name, or a mapping with ``name``.
         how: ``mean`` or ``median`` of the scores; or ``vote``: 1 if most members' scores are at least ``threshold``, 0 if
             fewer than half are, else 0.5. Members that compare always vote.

@@ -23,8 +23,8 @@ class ReadabilityJudge(BaseJudge):
         formula: Of `BY_LETTERS` and `BY_SYLLABLES`.
         low: Lower end of the band.
         high: Upper end.
-        width: How far beyond the band the score reaches 0.
-        language: For the formulas that count syllables: ``en``, ``de``, ``es``, ``fr``, ``it``, ``nl``, ``pl``, ``ru``.
+        width: Distance from the band at which the score reaches 0.
+        language: Language of formulas that count syllables: ``en``, ``de``, ``es``, ``fr``, ``it``, ``nl``, ``pl``, ``ru``.
         least_words: See above.
 
     Raises:

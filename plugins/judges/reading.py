@@ -100,7 +100,7 @@ def read_grade(text: str, low: int = 0, high: int = 10) -> Grade | None:
     further figures in the same sentence, a limit that is labelled as well, a thought that did not end.
 
     Args:
-        text: What the judge model said.
+        text: The judge model's answer.
         low: The worst grade.
         high: The best grade.
 
@@ -159,8 +159,8 @@ def alternatives(tokens: Sequence[TokenLogprob], start: int, end: int | None = N
 
     Args:
         tokens: The answer's tokens.
-        start: Where what is read begins in the joined text.
-        end: Where it must end; None where it may be the beginning of a longer word.
+        start: Beginning of the text in the joined text.
+        end: Required end; None if it may be the beginning of a longer word.
 
     Returns:
         The token itself included; empty where it does not end there, or no alternatives are known.

@@ -34,14 +34,14 @@ def make_reward_model(
     """Builds the judge.
 
     Args:
-        context: For the client.
+        context: Context with the client.
         model: A folder or a Hugging Face name for ``transformers``; else the name that the server knows it by.
         via: ``transformers``: a sequence-classification model on this machine. Or one of a server's endpoints, in the form
             that vLLM documents: ``score`` and ``rerank`` send the dialogue and the reply, ``classify`` both as one text.
         base_url: The server's address up to what ``/score``, ``/rerank`` or ``/classify`` is added to.
-        api_key_env: As in `Endpoint`.
+        api_key_env: See `Endpoint`.
         price: Settings of `Price`, for the budget and the report.
-        label: Which output is the reward, for models with several: an index, the last by default.
+        label: Index of the output that is the reward, for models with several; the last by default.
         squash: Whether the logistic function is applied, so that the score lies in [0, 1].
         max_length: Tokens after which the beginning of a long dialogue is cut off; for ``transformers``.
         device: For ``transformers``: ``auto`` is the GPU if there is one.

@@ -43,7 +43,7 @@ class RubricJudge(TurnJudge):
     is asked for once more, at a higher temperature; then it is a failure.
 
     Args:
-        context: For the client and the endpoint of role ``judge``.
+        context: Context with the client and the endpoint of role ``judge``.
         rubric: Name or path of the rubric.
         structured: ``auto`` uses a JSON schema where the API takes one, ``always`` fails without, ``never`` asks in words.
         max_tokens: Tokens that the judge may use; None for the endpoint's own.
@@ -96,7 +96,7 @@ def read_grades(text: str, rubric: Rubric) -> dict[str, float] | None:
     """Finds a grade for every criterion: in the last JSON object that has all of them, else on a line for each.
 
     Args:
-        text: What the judge model said.
+        text: The judge model's answer.
         rubric: The criteria and their scale.
 
     Returns:

@@ -97,7 +97,7 @@ def find_alarms(
     Args:
         history: All rollouts so far, in order.
         held_out: The judges of weight 0.
-        weights: Those of the judges that train.
+        weights: Weights of the training judges.
 
     Returns:
         At most one alarm of each name.
@@ -214,8 +214,8 @@ class AlarmWatch:
     """Tracks the alarms of a training.
 
     Args:
-        reward: Whose judges are watched; None where there are none.
-        told: What an earlier part of a resumed run said.
+        reward: Reward whose judges are watched; None without judges.
+        told: State of an earlier part of a resumed run.
 
     Attributes:
         told: Each alarm when it was first on: ``name``, ``rollout`` and ``message``, as ``summary.json`` has them.

@@ -30,13 +30,13 @@ class Reward:
 
     Args:
         judges: The judges by name.
-        weights: How each enters; weight 1 where nothing is said.
-        registry: Whose `duologue_reward` hook folds; the process's plugins by default.
+        weights: Settings of each judge in the reward; weight 1 by default.
+        registry: Plugins whose hook `duologue_reward` computes the sum; the process's by default.
         batch_size: Turns that one judge gets at once, at most.
         retries: Further attempts for verdicts that failed.
         gamma: Discount of the potentials; must be the agent's.
         cost_weight: What a US dollar costs, by the endpoint's price and whether or not the cassette had the answer.
-        token_weight: What a thousand completion tokens cost.
+        token_weight: Cost of a thousand completion tokens.
 
     Raises:
         ConfigError: If there is no judge with a weight.
@@ -78,7 +78,7 @@ class Reward:
 
         Args:
             judges: Key to settings: ``name``, those of `Weighted` and the judge's own; null entries are left out.
-            context: Given to judges that ask for it.
+            context: Context for judges that take one.
             options: The constructor's, from ``batch_size`` on.
 
         Returns:
@@ -135,10 +135,10 @@ class Reward:
         """Judges one turn; turns of other dialogues that wait at the same moment share the judges' batches.
 
         Args:
-            turn: What is judged.
+            turn: The turn to judge.
             ended: Whether the dialogue ends with it, or what tells so later, when the user has answered; ``turn.last``
                 by default.
-            potentials: Those of the state before the turn, as `Judged` gave them; none at the beginning.
+            potentials: Potentials of the state before the turn, from `Judged`; none at the beginning.
             cost_usd: What the turn's requests to the assistant cost at the endpoint's price.
             tokens: Their completion tokens.
 

@@ -82,7 +82,7 @@ class Scale:
 
     Attributes:
         n: Scores so far.
-        mean: Of the scores.
+        mean: Mean of the scores.
         words: Mean number of words.
         score_squares: Σ (score - mean)².
         word_squares: Σ (words - mean)².
@@ -148,7 +148,7 @@ class Scales:
     """Scales the judges' scores before they are weighted.
 
     Args:
-        entries: How each judge enters; those that ask for no statistics have none.
+        entries: Settings of the judges.
     """
 
     def __init__(self, entries: Mapping[str, Weighted]) -> None:

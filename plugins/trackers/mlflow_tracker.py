@@ -23,7 +23,7 @@ class MLflowTracker:
     """A `Tracker`.
 
     Args:
-        uri: Of the server; None for what ``MLFLOW_TRACKING_URI`` says.
+        uri: Address of the server; None for ``MLFLOW_TRACKING_URI``.
         experiment: Its name; it is made if it is not there.
         artefacts: Whether bundle and report are uploaded.
         wait_s: See `Tracker`.

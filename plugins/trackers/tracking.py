@@ -117,8 +117,8 @@ class Tracker(Protocol):
 
         Args:
             run: The run.
-            name: What to call it.
-            known: What this method returned for an earlier part of a resumed run.
+            name: Name.
+            known: Result of this method for an earlier part of a resumed run.
 
         Returns:
             By what the tracker knows the run.
@@ -135,7 +135,7 @@ class Tracker(Protocol):
         Args:
             folder: The run folder.
             summary: ``summary.json``; only a status and an error if the run left none.
-            files: Those of `FILES` that are there.
+            files: Existing files of `FILES`.
         """
         ...
 

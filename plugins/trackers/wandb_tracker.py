@@ -18,7 +18,7 @@ class WandbTracker:
 
     Args:
         project: Its name; it is made if it is not there.
-        entity: Whose project; None for the account's own.
+        entity: Owner of the project; None for the account's own.
         mode: None for what ``WANDB_MODE`` says, else online. What was kept offline, in the run folder, ``wandb sync`` sends.
         artefacts: Whether bundle and report are uploaded.
         wait_s: See `Tracker`.
