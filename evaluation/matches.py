@@ -153,9 +153,9 @@ def check_decided(tallies: Sequence[Tally], path: Path) -> None:
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Waits for all tasks, or for the first error, which cancels the others.
+    """Waits for all tasks, or for the first error.
 
-    Where the run was told to end the others end by themselves, with the answers that are under way; else they are cancelled.
+    If the run was stopped, the other tasks end by themselves with their running requests; after any other error they are cancelled.
     """
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:

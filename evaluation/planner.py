@@ -207,7 +207,7 @@ class Planner:
         return min(played // task.max_turns if cut else 0, cut_states) * self._before
 
     def _encoded(self, observations: float) -> float:
-        """Requests for the embeddings of observations, each text counted in a request of its own."""
+        """Bounds the requests for the embeddings of observations, as if no text were cached."""
         if self._encoder is None:
             return 0.0
         turns, candidates = 2 * self.task.max_turns + 2, self._before + 1 if self._before else 0
