@@ -72,7 +72,10 @@ def show_plan(made: Plan, console: Console) -> None:
     known = made.lengths
     origin = f"measured on {known.answers:,} answers in the cassette" if known.answers else "assumed"
     if made.repeated:
-        say(f"Where calls fail, retries can add {made.repeated:,} requests at most.", console)
+        say(
+            f"Failed calls, and parameters that an endpoint refuses, can add {made.repeated:,} requests at most.",
+            console,
+        )
     text = f"Tokens and dollars are estimates. Lengths are {origin}: {known.tokens_per_byte:.3f} tokens a byte, {known.completion_tokens:.0f} an answer."
     if not total.flat_usd and not total.tokens_usd:
         text += " No price is set: inference.assistant.price.per_request_usd, …per_million_prompt_tokens_usd."

@@ -272,7 +272,11 @@ def test_the_cassette_mode_decides_what_repetitions_cost(configured):
         asked[mode] = made.summary()["requests"]
         console = Console(width=80, record=True, file=io.StringIO())
         show_plan(made, console)
-        assert f"cassette.mode={mode}" in console.export_text()
+        text = " ".join(console.export_text().split())
+        assert f"cassette.mode={mode}" in text
+        assert (f"parameters that an endpoint refuses, can add {made.repeated:,} requests" in text) == bool(
+            made.repeated
+        )
     assert asked == {"record": 12, "off": 48, "replay": 0}
 
 
